@@ -1,0 +1,25 @@
+/* Monotonic seconds, and memory readings of this process. */
+#ifndef FX_CORE_CLOCK_H
+#define FX_CORE_CLOCK_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+double fx_now_s(void);
+/* From /proc/self/status: peak resident bytes, now, and the file-backed and shared parts of now. 0 where
+ * unknown. */
+typedef struct fx_memory {
+    size_t peak_bytes, rss_bytes, file_bytes, shmem_bytes;
+} fx_memory;
+fx_memory fx_memory_read(void);
+/* Bytes this process may still take: the least of MemAvailable, its cgroups' limits (page cache counts as
+ * free) and RLIMIT_AS. *limited_by (may be NULL) names which one in words. */
+size_t fx_memory_available(const char **limited_by);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
