@@ -1,0 +1,20 @@
+/* Internal to runtime/io: how large synthetic weights are. The generator itself is declared in checkpoint.h.
+ */
+#ifndef FX_IO_SYNTHETIC_H
+#define FX_IO_SYNTHETIC_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Uniform values in mean +- amp for a tensor of this name and shape. */
+void fx_synthetic_scale(const char *name, int ndim, const int64_t shape[], float *amp, float *mean);
+/* fx_synthetic_fill, rounded to bf16. */
+void fx_synthetic_bf16(uint64_t key, uint64_t first, int64_t n, float amp, float mean, uint16_t *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
