@@ -1,0 +1,94 @@
+/* Backend name -> table of ops. The only file besides parallel/comm_open.c that knows which backends were
+ * built in. A table with an empty slot is refused here, so that no call site ever checks for NULL. */
+#include "kernels/ops.h"
+#include "kernels/plan.h"
+#include "kernels/ref/ref.h"
+#if FX_HAVE_CPU
+#include "kernels/cpu/cpu.h"
+#endif
+
+#include <stdlib.h>
+#include <string.h>
+
+#define EACH_SLOT(X)                                                                                         \
+    X(packed_bytes)                                                                                          \
+    X(pack) X(linear_scratch) X(conv2d_scratch) X(attention_scratch) X(linear) X(conv2d) X(attention)        \
+        X(attention_merge) X(norm_mod) X(layer_norm) X(rms_norm) X(gate_add) X(qk_norm_rope) X(axpy)         \
+            X(activate) X(glu) X(embed) X(copy) X(row_stats) X(group_norm) X(upsample2x) X(to_rgb8)          \
+                X(count_nonfinite) X(upload) X(download) X(sync) X(close)
+
+#define ONE(slot) +1
+_Static_assert(sizeof(fx_ops) == sizeof(const char *) + (0 EACH_SLOT(ONE)) * sizeof(void (*)(void)),
+               "EACH_SLOT lists every op of fx_ops");
+#undef ONE
+
+static const char *empty_slot(const fx_ops *ops)
+{
+#define SLOT(slot)                                                                                           \
+    if (!ops->slot) return #slot;
+    EACH_SLOT(SLOT)
+#undef SLOT
+    return NULL;
+}
+
+fx_status fx_ops_complete(const fx_ops *ops)
+{
+    const char *slot = empty_slot(ops);
+    FX_CHECK(!slot, FX_EDEVICE, "backend '%s' has no %s; the table of ops must be complete", ops->name, slot);
+    return FX_OK;
+}
+
+static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_backend **out)
+{
+    const bool automatic = strcmp(name, "auto") == 0;
+    (void)dtype; /* ref has no choice */
+#if FX_HAVE_CPU
+    if (automatic || strcmp(name, "cpu") == 0) return fx_cpu_open(dtype, threads, out);
+#endif
+    if (automatic || strcmp(name, "ref") == 0) return fx_ref_open(threads, out);
+    return FX_FAIL(FX_EINVAL, "backend '%s' is not built in; choose auto or one of: %s", name,
+                   fx_backend_list());
+}
+
+fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_backend **out)
+{
+    *out = NULL;
+    FX_CHECK(dtype == FX_F32 || dtype == FX_BF16, FX_EINVAL,
+             "dtype %s cannot be computed in; choose f32 or bf16", fx_dtype_name(dtype));
+    FX_CHECK(threads >= 1, FX_EINVAL, "%d threads; want at least 1", threads);
+    fx_backend *be = NULL;
+    FX_TRY(open_named(name, dtype, threads, &be));
+    const fx_status st = fx_ops_complete(be->ops);
+    if (st) {
+        fx_backend_close(&be);
+        return st;
+    }
+    *out = be;
+    return FX_OK;
+}
+
+void fx_backend_close(fx_backend **be)
+{
+    if (!*be) return;
+    if ((*be)->ops->close) (*be)->ops->close(*be);
+    free(*be);
+    *be = NULL;
+}
+
+const char *fx_backend_list(void)
+{
+#if FX_HAVE_CPU
+    return "cpu ref";
+#else
+    return "ref";
+#endif
+}
+
+const char *fx_backend_describe(const fx_backend *be)
+{
+    if (fx_planning(be)) return fx_backend_describe(fx_plan_inner(be));
+#if FX_HAVE_CPU
+    if (strcmp(be->ops->name, "cpu") == 0) return fx_cpu_describe(be);
+#endif
+    return "f64 reference loops";
+}
