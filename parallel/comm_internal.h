@@ -1,0 +1,78 @@
+/* Between the front of a communicator (comm.c: checks, waits, collectives, statistics) and a transport
+ * (comm_*.c: moves bytes). Collectives are sets of point-to-point transfers made by the front, so a transport
+ * is four small functions and a rank that is late can always be named. */
+#ifndef FX_PARALLEL_COMM_INTERNAL_H
+#define FX_PARALLEL_COMM_INTERNAL_H
+
+#include "parallel/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FX_COMM_SLOTS = 64 }; /* tickets that may be pending at once on one communicator */
+
+/* What a communicator and all its splits share. */
+typedef struct fx_comm_family {
+    int refs;
+    char phase[96];
+    double timeout_s; /* <= 0: wait for ever */
+    fx_comm_stats stats;
+    fx_status failed; /* sticky: the first failure of any wait or transport call */
+    int next_id;      /* for splits: larger than the id of every communicator this rank is in */
+    void *transport;  /* of the root; freed with the last reference */
+} fx_comm_family;
+
+typedef struct fx_comm_ops {
+    const char *name;
+    bool dry; /* moves nothing, data is never touched (plan) */
+    /* Starts the transfers with other ranks (never this one; bytes > 0) and files them under `slot`. All
+     * receives are posted before the sends. `lane` 0: transfers, 1: collectives; matching is in posting order
+     * per peer and lane. */
+    fx_status (*post)(fx_comm *, int slot, int lane, int sends, const fx_xfer send[], int recvs,
+                      const fx_xfer recv[]);
+    /* Moves things on. *left = transfers of the slot that are not complete. */
+    fx_status (*test)(fx_comm *, int slot, int *left);
+    /* Marks late[rank of this comm] for each peer the slot still waits for. */
+    void (*late)(const fx_comm *, int slot, bool late[]);
+    fx_status (*attach)(
+        fx_comm *); /* sets up the transport part of a new communicator (comm->id, ->world given) */
+    void (*detach)(fx_comm *);
+    void (*close)(fx_comm_family *,
+                  bool finish); /* the transport of the root; finish: end it for this process */
+    void (*abort)(fx_comm_family *, int exit_code); /* may return */
+    fx_status (*progress)(fx_comm *);
+} fx_comm_ops;
+
+struct fx_comm {
+    const fx_comm_ops *ops;
+    fx_comm_family *family;
+    int rank, size, id;
+    int *world; /* [size] rank in the root communicator */
+    struct {
+        uint32_t generation;
+        bool busy;
+    } slot[FX_COMM_SLOTS];
+    void *transport; /* per communicator */
+    void *scratch;   /* for reductions and small lists; grows */
+    size_t scratch_bytes;
+};
+
+/* A root communicator (transport becomes family->transport) or a split of `parent`. Takes world[] when it
+ * succeeds. */
+fx_status fx_comm_new(const fx_comm_ops *, fx_comm *parent, void *transport, int rank, int size, int id,
+                      int *world, fx_comm **out);
+fx_status fx_comm_scratch(fx_comm *, size_t bytes, void **out);
+fx_status fx_comm_post(fx_comm *, int lane, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[],
+                       fx_ticket *out);
+/* grace_s: the stop flag is looked at only after so many seconds (a vote must be able to carry the news). */
+fx_status fx_comm_wait_grace(fx_comm *, fx_ticket *, double grace_s);
+
+fx_status fx_comm_open_self(double timeout_s, fx_comm **out);
+fx_status fx_comm_open_mpi(double timeout_s, fx_comm **out); /* FX_EINVAL when built without MPI */
+const char *fx_comm_describe_mpi(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,52 @@
+/* Declares linear layers to the weight store by checkpoint name. Used by every model part when it lists its weights. */
+#include "parallel/dense.h"
+
+#include <stdio.h>
+
+enum { MAX_PARTS = 4 };
+
+static fx_status join(char out[FX_NAME_MAX], const char *prefix, const char *suffix, const char *kind)
+{
+    const int n = snprintf(out, FX_NAME_MAX, "%s%s%s", prefix, suffix, kind);
+    FX_CHECK(n > 0 && n < FX_NAME_MAX, FX_ESHAPE, "tensor name %s%s%s is too long", prefix, suffix, kind);
+    return FX_OK;
+}
+
+fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k, bool bias,
+                           const char *prefix, const char *const parts[])
+{
+    char name[MAX_PARTS][FX_NAME_MAX];
+    fx_part part[MAX_PARTS];
+    int count = 0;
+    while (parts[count] && count < MAX_PARTS) count++;
+    for (int i = 0; i < count; i++) {
+        FX_TRY(join(name[i], prefix, parts[i], ".weight"));
+        part[i] = (fx_part){name[i], 0, -1};
+    }
+    FX_TRY(fx_store_linear(store, ckpt, &out->w, n, k, count, part));
+    out->b = fx_none();
+    if (!bias) return FX_OK;
+    for (int i = 0; i < count; i++) FX_TRY(join(name[i], prefix, parts[i], ".bias"));
+    return fx_store_vector(store, ckpt, &out->b, n, count, part);
+}
+
+fx_status fx_declare_dense1(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k, bool bias,
+                            const char *prefix, const char *suffix)
+{
+    const char *const parts[] = {suffix, NULL};
+    return fx_declare_dense(store, ckpt, out, n, k, bias, prefix, parts);
+}
+
+fx_status fx_declare_vector(fx_store *store, fx_checkpoint *ckpt, fx_tensor *out, int64_t n, const char *prefix,
+                            const char *suffix)
+{
+    char name[FX_NAME_MAX];
+    FX_TRY(join(name, prefix, suffix, ""));
+    const fx_part part = {name, 0, -1};
+    return fx_store_vector(store, ckpt, out, n, 1, &part);
+}
+
+fx_status fx_dense_apply(fx_backend *be, fx_tensor y, fx_tensor x, const fx_dense *d, fx_act act)
+{
+    return fx_linear(be, y, x, d->w, d->b, act);
+}

@@ -1,0 +1,32 @@
+/* A linear layer as the graph sees it (matrix and bias), and printf-style declaration to the weight store. */
+#ifndef FX_PARALLEL_DENSE_H
+#define FX_PARALLEL_DENSE_H
+
+#include "parallel/store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fx_dense {
+    fx_weight w; /* [N, K] */
+    fx_tensor b; /* [N] f32, absent when the layer has no bias */
+} fx_dense;
+
+enum { FX_NAME_MAX = 160 }; /* longest tensor name this program asks for */
+
+/* Stacks <prefix><part i>.weight (and .bias) by rows: n rows in all. parts: NULL-terminated suffixes; {"", NULL} for one. */
+fx_status fx_declare_dense(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias, const char *prefix,
+                           const char *const parts[]);
+/* One layer: prefix + suffix. */
+fx_status fx_declare_dense1(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias, const char *prefix,
+                            const char *suffix);
+fx_status fx_declare_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n, const char *prefix, const char *suffix);
+
+/* y = act(x W^T + b) */
+fx_status fx_dense_apply(fx_backend *, fx_tensor y, fx_tensor x, const fx_dense *, fx_act);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,238 @@
+/* The exchange: put my rows of q, k, v -> attend -> my rows of the output. This file keeps the order of the
+ * calls and owns the buffers; ulysses.c moves rows <-> heads, ring.c lets K/V hop. On one rank put writes
+ * straight into q, k, v and attention into o, and nothing else happens. */
+#include "parallel/exchange_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static const char *const part_name[FX_PARTS] = {"v", "k", "q"};
+static const unsigned part_bit[FX_PARTS] = {FX_V, FX_K, FX_Q};
+
+float fx_exchange_scale(const fx_exchange *ex)
+{
+    return 1.0f / sqrtf((float)ex->opt.head_dim);
+}
+bool fx_exchange_exact(const fx_exchange *ex)
+{
+    return ex->exact;
+}
+
+/* ---- open: all buffers, once ---- */
+
+static fx_status push_rows(fx_exchange *ex, fx_dtype dtype, int64_t rows, fx_tensor *out)
+{
+    return fx_push3(ex->be->arena, dtype, rows, ex->heads, ex->opt.head_dim, out);
+}
+
+static fx_status push_ring(fx_exchange *ex, int64_t largest)
+{
+    const fx_dtype sum = ex->be->stream;
+    FX_TRY(push_rows(ex, ex->be->dtype, largest, &ex->next_k));
+    FX_TRY(push_rows(ex, ex->be->dtype, largest, &ex->next_v));
+    if (fx_present(ex->o_group) && sum == ex->be->dtype)
+        ex->o_sum = ex->o_group; /* no cast at the end */
+    else
+        FX_TRY(push_rows(ex, sum, ex->group, &ex->o_sum));
+    FX_TRY(push_rows(ex, sum, ex->group, &ex->o_one));
+    FX_TRY(fx_push2(ex->be->arena, sum, ex->heads, ex->group, &ex->lse_sum));
+    return fx_push2(ex->be->arena, sum, ex->heads, ex->group, &ex->lse_one);
+}
+
+static fx_status push_buffers(fx_exchange *ex)
+{
+    const fx_mesh *m = &ex->opt.mesh;
+    int64_t keys = ex->hops ? 0 : fx_layout_total(ex->layout); /* rows of the K and V buffers */
+    for (int g = 0; ex->hops && g < m->ring; g++) {
+        const int64_t rows = fx_exchange_group_rows(ex, g);
+        if (rows > keys) keys = rows;
+    }
+    FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->recv[FX_PART_Q]));
+    FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_K]));
+    FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_V]));
+    if (m->ulysses > 1) {
+        const int64_t shape[4] = {m->ulysses - 1, ex->local, ex->heads, ex->opt.head_dim};
+        for (int p = 0; p < FX_PARTS; p++)
+            FX_TRY(fx_push(ex->be->arena, ex->be->dtype, 4, shape, &ex->send[p]));
+        FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->o_group));
+    }
+    return ex->hops ? push_ring(ex, keys) : FX_OK;
+}
+
+static fx_status check_open(const fx_backend *be, const fx_comm *comm, const fx_layout *l,
+                            const fx_exchange_options *o)
+{
+    const fx_mesh *m = &o->mesh;
+    FX_CHECK(be->arena, FX_ESHAPE, "exchange: the backend has no arena");
+    FX_CHECK(m->ulysses >= 1 && m->ring >= 1 && m->ulysses * m->ring == m->ranks, FX_ESHAPE,
+             "exchange: mesh %d x %d of %d ranks", m->ulysses, m->ring, m->ranks);
+    FX_CHECK(fx_comm_size(comm) == m->ranks && l->ranks == m->ranks, FX_ESHAPE,
+             "exchange: mesh of %d ranks, layout of %d, communicator of %d", m->ranks, l->ranks,
+             fx_comm_size(comm));
+    FX_CHECK(o->heads >= 1 && o->head_dim >= 1 && o->heads % m->ulysses == 0, FX_ESHAPE,
+             "exchange: %d heads of %d over ulysses %d", o->heads, o->head_dim, m->ulysses);
+    return FX_OK;
+}
+
+fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layout,
+                           const fx_exchange_options *opt, fx_exchange **out)
+{
+    *out = NULL;
+    FX_TRY(check_open(be, comm, layout, opt));
+    const fx_mesh *m = &opt->mesh;
+    fx_exchange *ex = calloc(1, sizeof *ex);
+    FX_CHECK(ex, FX_ENOMEM, "no memory for an exchange");
+    *ex = (fx_exchange){.be = be, .comm = comm, .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
+    ex->dry = fx_planning(be);
+    ex->exact = m->ring == 1 || opt->exact == FX_EXACT_ON;
+    ex->hops = !ex->exact;
+    ex->ui = ex->me % m->ulysses;
+    ex->ri = ex->me / m->ulysses;
+    ex->heads = opt->heads / m->ulysses;
+    ex->local = fx_layout_local(layout, ex->me);
+    ex->group = fx_exchange_group_rows(ex, ex->ri);
+    for (int p = 0; p < FX_PARTS; p++) ex->ticket[p].slot = -1;
+    ex->o_ticket.slot = -1;
+    ex->out = calloc(2 * FX_SEGMENTS * (size_t)m->ranks, sizeof *ex->out);
+    fx_status st = ex->out ? push_buffers(ex) : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+    if (st != FX_OK) {
+        fx_exchange_close(&ex);
+        return st;
+    }
+    ex->in = ex->out + FX_SEGMENTS * m->ranks;
+    *out = ex;
+    return FX_OK;
+}
+
+void fx_exchange_close(fx_exchange **ex)
+{
+    if (!ex || !*ex) return;
+    free((*ex)->out);
+    free(*ex);
+    *ex = NULL;
+}
+
+/* ---- put ---- */
+
+/* One part of one segment: normalise, rotate and pack in one pass, head slice by head slice. x[rows, H, D].
+ */
+static fx_status pack(fx_exchange *ex, int segment, int part, fx_tensor x, fx_tensor w, fx_tensor cs)
+{
+    for (int u = 0; u < ex->opt.mesh.ulysses; u++) {
+        const fx_tensor from = fx_slice(x, 1, (int64_t)u * ex->heads, ex->heads);
+        const fx_tensor to = fx_exchange_outgoing(ex, part, u, segment);
+        if (part == FX_PART_V)
+            FX_TRY(fx_copy(ex->be, to, from, 1, 0));
+        else
+            FX_TRY(fx_qk_norm_rope(ex->be, to, from, w, cs, ex->opt.qk_eps));
+    }
+    return FX_OK;
+}
+
+/* The columns of a part in t, whose parts lie in the order q | k | v. */
+static fx_tensor columns(const fx_exchange *ex, unsigned parts, int part, fx_tensor t)
+{
+    const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
+    int before = 0;
+    for (unsigned bit = FX_Q; bit < part_bit[part]; bit <<= 1) before += (parts & bit) != 0;
+    return fx_heads(fx_cols(t, before * width, width), ex->opt.heads);
+}
+
+static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_tensor t, fx_tensor w_q,
+                             fx_tensor w_k, fx_tensor cs)
+{
+    for (int p = 0; p < FX_PARTS; p++) {
+        if (!(parts & part_bit[p])) continue;
+        FX_CHECK(!(ex->put_done[p] & 1u << segment), FX_ESHAPE, "exchange: %s of segment %d was put twice",
+                 part_name[p], segment);
+        ex->put_done[p] |= 1u << segment;
+        ex->put_rows[p] += t.shape[0];
+        if (t.shape[0])
+            FX_TRY(pack(ex, segment, p, columns(ex, parts, p, t), p == FX_PART_Q ? w_q : w_k, cs));
+    }
+    return FX_OK;
+}
+
+/* Starts every part whose rows are complete, in the fixed order. */
+static fx_status start_complete(fx_exchange *ex)
+{
+    for (int p = 0; p < FX_PARTS; p++) {
+        if (ex->started[p]) continue;
+        if (ex->put_rows[p] < ex->local) return FX_OK;
+        FX_TRY(fx_ulysses_start(ex, p));
+    }
+    return FX_OK;
+}
+
+fx_status fx_exchange_put(fx_exchange *ex, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k,
+                          fx_tensor cs)
+{
+    const int n = ((parts & FX_Q) != 0) + ((parts & FX_K) != 0) + ((parts & FX_V) != 0);
+    const int64_t width = (int64_t)n * ex->opt.heads * ex->opt.head_dim;
+    FX_CHECK(!ex->attended, FX_ESHAPE, "exchange: put before the last block was collected");
+    FX_CHECK(seg >= 0 && seg <= FX_ALL && n && parts <= (FX_Q | FX_K | FX_V), FX_ESHAPE,
+             "exchange: put of segment %d, parts %u", seg, parts);
+    const int64_t rows = seg == FX_ALL ? ex->local : ex->layout->part[ex->me][seg].count;
+    FX_CHECK(t.ndim == 2 && t.shape[0] == rows && t.shape[1] == width && t.dtype == ex->be->dtype, FX_ESHAPE,
+             "exchange: put of [%lld,%lld] %s, want [%lld,%lld] %s", (long long)t.shape[0],
+             (long long)t.shape[1], fx_dtype_name(t.dtype), (long long)rows, (long long)width,
+             fx_dtype_name(ex->be->dtype));
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        if (seg != FX_ALL && s != seg) continue;
+        const int64_t begin = seg == FX_ALL ? fx_layout_local_start(ex->layout, ex->me, s) : 0;
+        const int64_t count = ex->layout->part[ex->me][s].count;
+        const fx_tensor turn = fx_present(cs) && count ? fx_rows(cs, begin, count) : cs;
+        FX_TRY(put_segment(ex, s, parts, fx_rows(t, begin, count), w_q, w_k, turn));
+    }
+    return start_complete(ex);
+}
+
+/* ---- attend and collect ---- */
+
+static fx_status attend_all_keys(fx_exchange *ex, fx_tensor o)
+{
+    if (!ex->group) return FX_OK;
+    return fx_attention(ex->be, o, fx_none(), ex->recv[FX_PART_Q], ex->recv[FX_PART_K], ex->recv[FX_PART_V],
+                        fx_none(), fx_exchange_scale(ex));
+}
+
+fx_status fx_exchange_attend(fx_exchange *ex)
+{
+    FX_CHECK(!ex->attended, FX_ESHAPE, "exchange: attend twice without collect");
+    for (int p = 0; p < FX_PARTS; p++)
+        FX_CHECK(ex->put_rows[p] == ex->local, FX_ESHAPE, "exchange: attend with %lld of %lld rows of %s",
+                 (long long)ex->put_rows[p], (long long)ex->local, part_name[p]);
+    FX_TRY(start_complete(ex)); /* a rank without rows may have put nothing */
+    for (int p = 0; p < FX_PARTS; p++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p]));
+    ex->attended = true;
+    if (ex->hops) FX_TRY(fx_ring_attend(ex));
+    if (ex->opt.mesh.ulysses == 1) return FX_OK; /* all keys are here: collect computes straight into o */
+    if (!ex->hops)
+        FX_TRY(attend_all_keys(ex, ex->o_group));
+    else if (ex->group && ex->o_sum.dtype != ex->o_group.dtype)
+        FX_TRY(fx_copy(ex->be, ex->o_group, ex->o_sum, 1, 0));
+    return fx_ulysses_return(ex);
+}
+
+fx_status fx_exchange_collect(fx_exchange *ex, fx_tensor o)
+{
+    const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
+    FX_CHECK(ex->attended, FX_ESHAPE, "exchange: collect before attend");
+    FX_CHECK(o.ndim == 2 && o.shape[0] == ex->local && o.shape[1] == width && o.dtype == ex->be->dtype,
+             FX_ESHAPE, "exchange: collect into [%lld,%lld] %s, want [%lld,%lld] %s", (long long)o.shape[0],
+             (long long)o.shape[1], fx_dtype_name(o.dtype), (long long)ex->local, (long long)width,
+             fx_dtype_name(ex->be->dtype));
+    if (ex->opt.mesh.ulysses > 1)
+        FX_TRY(fx_ulysses_collect(ex, o));
+    else if (!ex->hops)
+        FX_TRY(attend_all_keys(ex, fx_heads(o, ex->opt.heads)));
+    else if (ex->local)
+        FX_TRY(fx_copy(ex->be, fx_heads(o, ex->opt.heads), ex->o_sum, 1, 0));
+    ex->attended = false;
+    for (int p = 0; p < FX_PARTS; p++) {
+        ex->started[p] = false;
+        ex->put_done[p] = 0;
+        ex->put_rows[p] = 0;
+    }
+    return FX_OK;
+}

@@ -1,0 +1,49 @@
+/* The one thing the transformer knows about other ranks: put my rows of q, k, v -> attend -> my rows of the output.
+ * Hides Ulysses (rows <-> heads), ring (K/V hop round, log-sum-exp merge) and both, and the exact mode.
+ *
+ *   per block:  put(FX_TEXT, FX_K|FX_V, ...); put(FX_IMAGE, FX_K|FX_V, ...); put(FX_TEXT, FX_Q, ...); ...
+ *               attend();  [independent work];  collect(o)
+ * A part travels as soon as all its local rows are there, so K and V move while Q is computed. */
+#ifndef FX_PARALLEL_EXCHANGE_H
+#define FX_PARALLEL_EXCHANGE_H
+
+#include "kernels/ops.h"
+#include "parallel/comm.h"
+#include "parallel/layout.h"
+#include "parallel/mesh.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FX_Q = 1, FX_K = 2, FX_V = 4 };
+typedef enum { FX_EXACT_AUTO, FX_EXACT_ON, FX_EXACT_OFF } fx_exact;
+typedef struct fx_exchange fx_exchange;
+
+typedef struct fx_exchange_options {
+    fx_mesh mesh;
+    fx_exact exact; /* auto: as the mesh is (ulysses-only is exact); on: K/V gathered round the ring, keys in global order */
+    int heads, head_dim;
+    float qk_eps; /* 1e-6 */
+} fx_exchange_options;
+
+/* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark). `layout` and
+ * `comm` (size = mesh.ranks) are borrowed; two sub-communicators are made (none when comm is a plan comm).
+ * Close before rewinding the arena. */
+fx_status fx_exchange_open(fx_backend *, fx_comm *, const fx_layout *, const fx_exchange_options *, fx_exchange **out);
+void fx_exchange_close(fx_exchange **);
+bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
+
+/* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend dtype.
+ * seg FX_ALL: t holds all local rows. w_q, w_k[D]: RMS-norm weights (absent: none; ignored for V);
+ * cs[T_local(seg), D/2, 2] f32 rotation of these rows. t is read before put returns or, on a device, in stream order.
+ * A segment of which this rank has no rows may be put (zero rows) or left out. */
+fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k, fx_tensor cs);
+fx_status fx_exchange_attend(fx_exchange *);
+/* o[T_local, H*D] (row stride free), backend dtype, this rank's rows: text, image, condition. */
+fx_status fx_exchange_collect(fx_exchange *, fx_tensor o);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

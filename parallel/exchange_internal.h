@@ -1,0 +1,62 @@
+/* What exchange.c (the calls and their order), ulysses.c (rows <-> heads) and ring.c (K/V hop round) share.
+ */
+#ifndef FX_PARALLEL_EXCHANGE_INTERNAL_H
+#define FX_PARALLEL_EXCHANGE_INTERNAL_H
+
+#include "parallel/exchange.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Parts in the order they travel. The order is fixed: a rank without rows of a segment would otherwise start
+ * its parts in another order than its peers, and transfers between two ranks match in posting order. */
+enum { FX_PART_V, FX_PART_K, FX_PART_Q, FX_PARTS };
+
+struct fx_exchange {
+    fx_backend *be;
+    fx_comm *comm;
+    const fx_layout *layout;
+    fx_exchange_options opt;
+    bool dry;             /* planning: addresses are not real, nothing is transferred */
+    bool exact;           /* bytes of one rank */
+    bool hops;            /* K/V hop round the ring; else every rank holds all keys of its heads */
+    int me, ui, ri;       /* rank; index in the ulysses group; ring index */
+    int heads;            /* per rank: H / ulysses */
+    int64_t local, group; /* rows of this rank; query rows of its ulysses group */
+
+    /* [rows, heads, D], rows in joint order: of the group, or of all ranks (K, V of an exact ring). */
+    fx_tensor recv[FX_PARTS];
+    /* [ulysses - 1, local, heads, D], by peer; Q's later holds the O rows that come back. */
+    fx_tensor send[FX_PARTS];
+    fx_tensor o_group; /* [group, heads, D] dtype; absent when ulysses is 1 */
+    /* hops only: the block that arrives, [largest group, heads, D]; f32 (stream) sums of o and lse */
+    fx_tensor next_k, next_v, o_sum, lse_sum, o_one, lse_one;
+
+    unsigned put_done[FX_PARTS]; /* bit per segment */
+    int64_t put_rows[FX_PARTS];
+    bool started[FX_PARTS], attended;
+    fx_ticket ticket[FX_PARTS], o_ticket;
+    fx_xfer *out, *in; /* [3 * ranks] lists under construction */
+};
+
+/* ---- maps (ulysses.c) ---- */
+int64_t fx_exchange_group_rows(const fx_exchange *, int ring_index);
+/* Where this rank puts (or sends from) its rows of a segment for ulysses index u: own rows lie in the receive
+ * buffer. */
+fx_tensor fx_exchange_outgoing(const fx_exchange *, int part, int u, int segment);
+
+/* Starts a part: sends the packed rows, receives the peers' rows in place. */
+fx_status fx_ulysses_start(fx_exchange *, int part);
+/* O rows of o_group go back to their owners / have come back and are laid into the head columns of o. */
+fx_status fx_ulysses_return(fx_exchange *);
+fx_status fx_ulysses_collect(fx_exchange *, fx_tensor o);
+
+/* Attention of the group's queries over all blocks of the ring, into o_sum. */
+fx_status fx_ring_attend(fx_exchange *);
+float fx_exchange_scale(const fx_exchange *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
