@@ -60,6 +60,16 @@ static void hash_words(const char *text, int64_t vocab, int32_t eos, int32_t pad
     while (n < length) ids[n++] = pad;
 }
 
+/* Ids index embedding tables: added tokens may be numbered past the vocabulary that open_tokenizers compared. */
+static fx_status check_ids(const char *folder, const int32_t *ids, int count, int64_t rows)
+{
+    for (int i = 0; i < count; i++)
+        FX_CHECK(ids[i] >= 0 && ids[i] < rows, FX_EFORMAT,
+                 "%s gives token id %d but its encoder's embedding has %lld rows; the files do not belong together", folder,
+                 ids[i], (long long)rows);
+    return FX_OK;
+}
+
 fx_status fx_text_tokenize(const fx_text *t, const char *prompt, int t5_len, fx_text_ids *out)
 {
     int32_t used;
@@ -74,7 +84,9 @@ fx_status fx_text_tokenize(const fx_text *t, const char *prompt, int t5_len, fx_
         return FX_OK;
     }
     FX_TRY(fx_clip_bpe_encode(t->clip_bpe, prompt, t->clip_len, out->clip, &used, NULL));
-    return fx_t5_encode(t->t5_tokenizer, prompt, t5_len, out->t5, &used, &out->cut);
+    FX_TRY(fx_t5_encode(t->t5_tokenizer, prompt, t5_len, out->t5, &used, &out->cut));
+    FX_TRY(check_ids("tokenizer", out->clip, t->clip_len, t->clip.cfg.vocab));
+    return check_ids("tokenizer_2", out->t5, t5_len, t->t5.cfg.vocab);
 }
 
 void fx_text_ids_free(fx_text_ids *ids)

@@ -1,0 +1,289 @@
+/* START HERE. Prompt -> tokens -> text vectors -> noise -> denoise steps -> pixels, on one screen: fx_pipeline_generate.
+ * What depends on the picture's size (buffers, plan, row layout) is in session.c; what depends on the model in model.c. */
+#include "runtime/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/cores.h"
+#include "parallel/node_share.h"
+#include "runtime/core/clock.h"
+#include "runtime/core/log.h"
+#include "runtime/dump.h"
+#include "runtime/request.h"
+#include "runtime/session.h"
+#include "runtime/watch.h"
+
+struct fx_pipeline {
+    fx_pipeline_options opt;
+    fx_comm *comm; /* borrowed */
+    fx_backend *be;
+    fx_share share;
+    fx_model model;
+    fx_model_facts facts;
+    double load_s;
+    fx_arena *arena;
+    size_t arena_bytes;
+    fx_session session;
+    bool session_open;
+    fx_text_ids ids;
+    uint8_t *rgb; /* rank 0 */
+    fx_rank_report *reports;
+};
+
+/* ---- opening ---- */
+
+typedef struct load_progress {
+    const fx_pipeline_options *opt;
+    double begin_s;
+} load_progress;
+
+static void on_load(void *ctx, size_t done, size_t total)
+{
+    const load_progress *l = ctx;
+    if (l->opt->progress) l->opt->progress(l->opt->progress_ctx, FX_PHASE_LOAD, done, total, fx_now_s() - l->begin_s);
+}
+
+static void on_phase(const fx_pipeline *p, fx_phase phase, size_t done, size_t total, double begin_s)
+{
+    if (p->opt.progress) p->opt.progress(p->opt.progress_ctx, phase, done, total, fx_now_s() - begin_s);
+}
+
+static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
+{
+    const fx_model *m = &p->model;
+    fx_model_facts *f = &p->facts;
+    *f = (fx_model_facts){.width = m->width, .height = m->height, .size_multiple = fx_model_size_multiple(m),
+                          .guidance = m->dit_config.guidance, .steps = m->dit_config.guidance ? 28 : 4,
+                          .t5_len = m->text.t5_len, .heads = (int)m->dit_config.heads,
+                          .double_blocks = m->dit_config.double_blocks, .single_blocks = m->dit_config.single_blocks,
+                          .hash = m->hash, .mesh = *mesh, .layout = p->opt.layout, .threads = p->be->threads,
+                          .exact = mesh->ring == 1 || p->opt.exact == FX_EXACT_ON,
+                          .weight_bytes = fx_store_bytes(m->store), .backend = fx_backend_describe(p->be)};
+    strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
+}
+
+static fx_status open_model(fx_pipeline *p)
+{
+    fx_mesh mesh;
+    FX_TRY(fx_backend_open(p->opt.backend, p->opt.dtype, p->opt.threads, &p->be));
+    FX_TRY(fx_model_open(p->opt.model, p->be, &p->share, &p->model));
+    FX_TRY(fx_mesh_make(fx_comm_size(p->comm), (int)p->model.dit_config.heads, p->opt.ulysses, p->opt.ring, &mesh));
+    fill_facts(p, &mesh);
+    return FX_OK;
+}
+
+fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pipeline **out)
+{
+    const double begin_s = fx_now_s();
+    fx_status st;
+    fx_pipeline *p = calloc(1, sizeof *p);
+    *out = NULL;
+    FX_CHECK(p, FX_ENOMEM, "no memory for a pipeline");
+    p->opt = *opt;
+    p->comm = comm;
+    load_progress progress = {&p->opt, begin_s};
+    fx_comm_set_phase(comm, "load");
+    FX_TRY_OUT(fx_cores_threads(comm, opt->threads, &p->opt.threads));
+    FX_TRY_OUT(fx_node_share_open(comm, &p->share));
+    FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
+    FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, on_load, &progress), NULL));
+    p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
+    st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
+    FX_TRY_OUT(fx_comm_vote(comm, st, NULL));
+    p->load_s = fx_now_s() - begin_s;
+    *out = p;
+    return FX_OK;
+out:
+    fx_pipeline_close(&p);
+    return st;
+}
+
+const fx_model_facts *fx_pipeline_facts(const fx_pipeline *p) { return &p->facts; }
+
+fx_status fx_pipeline_complete(const fx_pipeline *p, fx_request *r) { return fx_request_complete(&p->facts, r); }
+
+static void close_session(fx_pipeline *p)
+{
+    if (p->session_open) fx_session_close(&p->session);
+    p->session_open = false;
+    fx_arena_close(&p->arena);
+    free(p->rgb);
+    p->rgb = NULL;
+}
+
+void fx_pipeline_close(fx_pipeline **pp)
+{
+    fx_pipeline *p = *pp;
+    if (!p) return;
+    close_session(p);
+    fx_text_ids_free(&p->ids);
+    fx_model_close(&p->model);
+    fx_node_share_close(&p->share);
+    fx_backend_close(&p->be);
+    free(p->reports);
+    free(p);
+    *pp = NULL;
+}
+
+/* ---- per size ---- */
+
+/* Plans this size's memory, takes it, and opens the buffers; nothing is allocated in the step loop after this. */
+static fx_status open_session(fx_pipeline *p, fx_size size)
+{
+    const fx_session_options opt = {p->facts.mesh, p->opt.layout, p->opt.exact, p->opt.dtype};
+    const int rank = fx_comm_rank(p->comm), ranks = fx_comm_size(p->comm);
+    fx_status st = fx_session_plan(&p->model, p->be, rank, ranks, &opt, size, &p->arena_bytes);
+    if (!st) st = fx_arena_open(NULL, p->arena_bytes, &p->arena);
+    if (!st && rank == 0) {
+        p->rgb = malloc((size_t)size.width * (size_t)size.height * 3);
+        if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);
+    }
+    FX_TRY(fx_comm_vote(p->comm, st, NULL));
+    p->be->arena = p->arena;
+    p->session_open = true;
+    return fx_comm_vote(p->comm, fx_session_open(&p->model, p->be, p->comm, &opt, size, &p->session), NULL);
+}
+
+static fx_status ensure_session(fx_pipeline *p, const fx_request *r)
+{
+    const fx_size size = {r->width, r->height, r->steps, r->t5_len};
+    if (p->session_open && !memcmp(&size, &p->session.size, sizeof size)) return FX_OK;
+    close_session(p);
+    return open_session(p, size);
+}
+
+/* ---- one picture ---- */
+
+static fx_status observe_block(void *ctx, const char *name, int segment, fx_tensor rows)
+{
+    const fx_session *s = ctx;
+    return fx_dump_segment(s->dump, name, &s->layout, segment, rows);
+}
+
+static fx_status dump_text(const fx_session *s, const fx_text_ids *ids)
+{
+    const fx_dump *d = s->dump;
+    FX_TRY(fx_dump_host(d, "ids_clip", fx_view1(ids->clip, FX_I32, ids->clip_count)));
+    FX_TRY(fx_dump_host(d, "ids_t5", fx_view1(ids->t5, FX_I32, ids->t5_count)));
+    FX_TRY(fx_dump_host(d, "sigmas", fx_view1(s->sigma, FX_F32, s->size.steps + 1)));
+    FX_TRY(fx_dump_host(d, "clip_pooled", fx_row(s->pooled, 0)));
+    FX_TRY(fx_dump_host(d, "t5_out", s->t5));
+    return fx_dump_segment(d, "noise", &s->layout, FX_IMAGE, s->latents);
+}
+
+static fx_status dump_step(fx_session *s, int step)
+{
+    char name[32];
+    snprintf(name, sizeof name, "latents_%02d", step + 1);
+    if (step == 0) FX_TRY(fx_dump_segment(s->dump, "noise_pred_00", &s->layout, FX_IMAGE, s->noise));
+    return fx_dump_segment(s->dump, name, &s->layout, FX_IMAGE, s->latents);
+}
+
+/* Prompt -> the transformer's conditions, on every rank. */
+static fx_status encode_text(fx_pipeline *p, const fx_request *r)
+{
+    fx_session *s = &p->session;
+    fx_comm_set_phase(p->comm, "text");
+    fx_text_ids_free(&p->ids);
+    FX_TRY(fx_comm_vote(p->comm, fx_text_tokenize(&p->model.text, r->prompt, r->t5_len, &p->ids), NULL));
+    FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
+    FX_TRY(fx_session_set_noise(s, r->seed));
+    if (s->dump) FX_TRY(dump_text(s, &p->ids));
+    return fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, r->guidance);
+}
+
+static fx_status denoise(fx_pipeline *p)
+{
+    fx_session *s = &p->session;
+    const double begin_s = fx_now_s();
+    char phase[32];
+    for (int step = 0; step < s->size.steps; step++) {
+        const double step_begin_s = fx_now_s();
+        snprintf(phase, sizeof phase, "denoise step %d", step + 1);
+        fx_comm_set_phase(p->comm, phase);
+        s->dit.observe = s->dump && step == 0 ? observe_block : NULL;
+        s->dit.observe_ctx = s;
+        FX_TRY(fx_dit_step(&s->dit, step, s->latents, s->noise));
+        FX_TRY(fx_watch_step(s, step));
+        FX_TRY(fx_session_euler(s, step));
+        if (s->dump) FX_TRY(dump_step(s, step));
+        s->step_s[step] = fx_now_s() - step_begin_s;
+        on_phase(p, FX_PHASE_DENOISE, (size_t)step + 1, (size_t)s->size.steps, begin_s);
+    }
+    return FX_OK;
+}
+
+static fx_status decode(fx_pipeline *p)
+{
+    fx_session *s = &p->session;
+    fx_comm_set_phase(p->comm, "vae");
+    FX_TRY(fx_session_decode(s));
+    FX_TRY(fx_session_gather_rgb(s, p->rgb));
+    if (!s->dump) return FX_OK;
+    const int64_t shape[] = {s->size.height, s->size.width, 3};
+    return fx_dump_host(s->dump, "rgb8", fx_view(p->rgb, FX_U8, 3, shape));
+}
+
+/* ---- the report ---- */
+
+static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
+{
+    const int ranks = fx_comm_size(p->comm);
+    const fx_memory memory = fx_memory_read();
+    const fx_comm_stats comm = fx_comm_statistics(p->comm);
+    const fx_rank_report mine = {.peak_bytes = memory.peak_bytes, .file_bytes = memory.file_bytes,
+                                 .weight_bytes = p->facts.weight_bytes, .arena_bytes = p->arena_bytes,
+                                 .comm_bytes = comm.bytes_sent, .comm_wait_s = comm.wait_s,
+                                 .denoise_wait_s = denoise_wait_s};
+    size_t *where = calloc(2 * (size_t)ranks, sizeof *where);
+    FX_CHECK(where, FX_ENOMEM, "no memory for the report");
+    for (int i = 0; i < ranks; i++) {
+        where[i] = sizeof mine;
+        where[ranks + i] = (size_t)i * sizeof mine;
+    }
+    const fx_status st = fx_comm_all_gather(p->comm, &mine, p->reports, where, where + ranks);
+    free(where);
+    return st;
+}
+
+/* Times as every rank saw them -> the slowest rank's. */
+static fx_status fill_result(fx_pipeline *p, const double mark_s[5], double denoise_wait_s, fx_result *out)
+{
+    const fx_session *s = &p->session;
+    double t[5] = {p->load_s, mark_s[1] - mark_s[0], mark_s[2] - mark_s[1], mark_s[3] - mark_s[2], mark_s[3] - mark_s[0]};
+    FX_TRY(fx_comm_all_reduce_f64(p->comm, FX_MAX, t, 5));
+    FX_TRY(fx_comm_all_reduce_f64(p->comm, FX_MAX, s->step_s, s->size.steps));
+    FX_TRY(gather_reports(p, denoise_wait_s));
+    *out = (fx_result){.width = s->size.width, .height = s->size.height, .rgb = p->rgb, .rank = p->reports,
+                       .cut = p->ids.cut};
+    out->time = (fx_timings){.load = t[0], .text = t[1], .denoise = t[2], .vae = t[3], .total = t[4], .step = s->step_s};
+    return FX_OK;
+}
+
+fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *request, fx_result *out)
+{
+    fx_request r = *request;
+    const fx_dump dump = {r.dump_dir, p->be, p->comm};
+    double mark_s[5];
+    FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r), NULL));
+    fx_comm_set_phase(p->comm, "plan");
+    FX_TRY(ensure_session(p, &r));
+    p->session.dump = r.dump_dir ? &dump : NULL;
+    fx_comm_reset_statistics(p->comm);
+
+    mark_s[0] = fx_now_s();
+    FX_TRY(encode_text(p, &r));
+    mark_s[1] = fx_now_s();
+    on_phase(p, FX_PHASE_TEXT, 1, 1, mark_s[0]);
+    const double wait_s = fx_comm_statistics(p->comm).wait_s;
+    FX_TRY(denoise(p));
+    mark_s[2] = fx_now_s();
+    const double denoise_wait_s = fx_comm_statistics(p->comm).wait_s - wait_s;
+    FX_TRY(decode(p));
+    mark_s[3] = fx_now_s();
+    on_phase(p, FX_PHASE_VAE, 1, 1, mark_s[2]);
+    p->session.dump = NULL;
+    return fill_result(p, mark_s, denoise_wait_s, out);
+}

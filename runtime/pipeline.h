@@ -1,0 +1,119 @@
+/* fluxpar as a library: prompt in, picture out, on any number of ranks. A complete program:
+ *
+ *   fx_comm *comm;
+ *   fx_pipeline *pipe;
+ *   fx_pipeline_options opt = fx_pipeline_default_options("launch/demo/model");
+ *   fx_request req = fx_default_request("a slice of pizza on a blue background");
+ *   fx_result res;
+ *   if (fx_comm_open("auto", 60, &comm) || fx_pipeline_open(&opt, comm, &pipe) || fx_pipeline_complete(pipe, &req) ||
+ *       fx_pipeline_generate(pipe, &req, &res))
+ *       fprintf(stderr, "%s\n", fx_error());
+ *   else if (fx_comm_rank(comm) == 0)
+ *       fx_png_write("pizza.png", res.rgb, res.width, res.height, 0, NULL, true);
+ *   fx_pipeline_close(&pipe);
+ *   fx_comm_finish(&comm);
+ *
+ * Every call is collective: all ranks of `comm` make it with equal arguments, and all get the same status (the error text
+ * of the failing rank is on every rank). */
+#ifndef FX_PIPELINE_H
+#define FX_PIPELINE_H
+
+#include "parallel/comm.h"
+#include "parallel/exchange.h"
+#include "parallel/layout.h"
+#include "runtime/core/status.h"
+#include "runtime/core/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { FX_PHASE_LOAD, FX_PHASE_TEXT, FX_PHASE_DENOISE, FX_PHASE_VAE, FX_PHASES } fx_phase;
+
+/* Called on every rank: load counts bytes, denoise counts steps; seconds since the phase began. */
+typedef void (*fx_progress)(void *ctx, fx_phase, size_t done, size_t total, double seconds);
+
+typedef struct fx_pipeline_options {
+    const char *model;   /* diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S] */
+    const char *backend; /* "auto" "cpu" "ref" */
+    fx_dtype dtype;      /* FX_BF16 or FX_F32 */
+    int threads;         /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
+    int ulysses, ring;   /* 0 = automatic */
+    fx_layout_kind layout;
+    fx_exact exact;
+    fx_progress progress;
+    void *progress_ctx;
+} fx_pipeline_options;
+
+typedef struct fx_request {
+    const char *prompt; /* UTF-8; "" is valid */
+    int width, height;  /* pixels; 0 = the model's own size */
+    int steps;          /* 0 = 28 with a guidance embedding, else 4 */
+    double guidance;    /* negative = 3.5; ignored by models without a guidance embedding */
+    uint64_t seed;
+    int t5_len;           /* 0 = model_max_length of tokenizer_2, at most 512 */
+    const char *dump_dir; /* NULL, or an existing folder for .npy files (rank 0 writes) */
+} fx_request;
+
+/* Times in seconds are the maximum over ranks. */
+typedef struct fx_timings {
+    double load, text, denoise, vae, total; /* load: of fx_pipeline_open; total: of fx_pipeline_generate */
+    const double *step;                     /* [steps] */
+} fx_timings;
+
+typedef struct fx_rank_report {
+    uint64_t peak_bytes;    /* VmHWM */
+    uint64_t file_bytes;    /* file-backed part of the resident set */
+    uint64_t weight_bytes;  /* packed weights this rank maps (shared by the ranks of a node) */
+    uint64_t arena_bytes;   /* planned arena */
+    uint64_t comm_bytes;    /* sent to other ranks during generate */
+    double comm_wait_s;     /* exposed communication during generate */
+    double denoise_wait_s;  /* of which in the denoise loop */
+} fx_rank_report;
+
+typedef struct fx_result {
+    int width, height;
+    const uint8_t *rgb;   /* [height, width, 3] on rank 0, NULL elsewhere; valid until the next generate or close */
+    fx_timings time;
+    const fx_rank_report *rank; /* [ranks] on rank 0 */
+    const char *cut;      /* words of the prompt that T5 truncation cut, or NULL */
+} fx_result;
+
+/* Facts that do not change between requests. */
+typedef struct fx_model_facts {
+    char kind[32];        /* "flux-dev" (guidance embedding) or "flux-schnell" */
+    int width, height;    /* default size */
+    int size_multiple;    /* width and height must be multiples of it */
+    int steps;            /* default */
+    int t5_len;           /* default = longest */
+    bool guidance;        /* has a guidance embedding */
+    int heads, double_blocks, single_blocks;
+    uint64_t hash;        /* of the checkpoint's headers and samples */
+    double parameters;    /* of all components */
+    fx_mesh mesh;
+    fx_layout_kind layout; /* as asked; the one used by a request may be chosen by its size */
+    bool exact;           /* bytes equal those of one rank */
+    int threads;
+    size_t weight_bytes;
+    const char *backend;  /* description */
+} fx_model_facts;
+
+typedef struct fx_pipeline fx_pipeline;
+
+fx_pipeline_options fx_pipeline_default_options(const char *model);
+fx_request fx_default_request(const char *prompt);
+
+/* Reads configs, checks every shape, loads the weights. Errors: FX_EINVAL mesh, FX_EFORMAT/FX_EREAD model, FX_ENOMEM. */
+fx_status fx_pipeline_open(const fx_pipeline_options *, fx_comm *, fx_pipeline **out);
+const fx_model_facts *fx_pipeline_facts(const fx_pipeline *);
+/* Fills the defaults in and checks ranges; FX_EINVAL names what is allowed (the nearest two sizes, ...). */
+fx_status fx_pipeline_complete(const fx_pipeline *, fx_request *);
+/* Plans the memory for this size when it changed, then makes the picture. FX_ENUMERIC: non-finite latents, with step,
+ * block and rank. FX_ESIGNAL when the stop flag was raised. */
+fx_status fx_pipeline_generate(fx_pipeline *, const fx_request *, fx_result *);
+void fx_pipeline_close(fx_pipeline **);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

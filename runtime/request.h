@@ -1,0 +1,16 @@
+/* Defaults and range checks of a request; used by pipeline.c. */
+#ifndef FX_REQUEST_H
+#define FX_REQUEST_H
+
+#include "runtime/pipeline.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+fx_status fx_request_complete(const fx_model_facts *, fx_request *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
