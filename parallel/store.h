@@ -43,6 +43,7 @@ fx_status fx_store_table(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t ro
                          const char *name, bool f32);
 
 size_t fx_store_bytes(const fx_store *); /* packed bytes declared so far */
+double fx_store_parameters(const fx_store *); /* values declared so far */
 /* Collective over the share group. progress(ctx, done, total) is called now and then with this rank's bytes.
  */
 fx_status fx_store_load(fx_store *, void (*progress)(void *ctx, size_t done, size_t total), void *ctx);

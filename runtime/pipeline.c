@@ -60,7 +60,7 @@ static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
                           .double_blocks = m->dit_config.double_blocks, .single_blocks = m->dit_config.single_blocks,
                           .hash = m->hash, .mesh = *mesh, .layout = p->opt.layout, .threads = p->be->threads,
                           .exact = mesh->ring == 1 || p->opt.exact == FX_EXACT_ON,
-                          .weight_bytes = fx_store_bytes(m->store), .backend = fx_backend_describe(p->be)};
+                          .parameters = fx_store_parameters(m->store), .weight_bytes = fx_store_bytes(m->store), .backend = fx_backend_describe(p->be)};
     strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
 }
 
@@ -262,7 +262,7 @@ static fx_status fill_result(fx_pipeline *p, const double mark_s[5], double deno
     return FX_OK;
 }
 
-fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *request, fx_result *out)
+static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_decoder, fx_result *out)
 {
     fx_request r = *request;
     const fx_dump dump = {r.dump_dir, p->be, p->comm};
@@ -281,9 +281,18 @@ fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *request, fx_res
     FX_TRY(denoise(p));
     mark_s[2] = fx_now_s();
     const double denoise_wait_s = fx_comm_statistics(p->comm).wait_s - wait_s;
-    FX_TRY(decode(p));
+    if (with_decoder) FX_TRY(decode(p));
     mark_s[3] = fx_now_s();
     on_phase(p, FX_PHASE_VAE, 1, 1, mark_s[2]);
     p->session.dump = NULL;
-    return fill_result(p, mark_s, denoise_wait_s, out);
+    FX_TRY(fill_result(p, mark_s, denoise_wait_s, out));
+    if (!with_decoder) out->rgb = NULL;
+    return FX_OK;
+}
+
+fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *out) { return generate(p, r, true, out); }
+
+fx_status fx_pipeline_denoise_only(fx_pipeline *p, const fx_request *r, fx_result *out)
+{
+    return generate(p, r, false, out);
 }

@@ -111,6 +111,8 @@ fx_status fx_pipeline_complete(const fx_pipeline *, fx_request *);
 /* Plans the memory for this size when it changed, then makes the picture. FX_ENUMERIC: non-finite latents, with step,
  * block and rank. FX_ESIGNAL when the stop flag was raised. */
 fx_status fx_pipeline_generate(fx_pipeline *, const fx_request *, fx_result *);
+/* The same without the decoder: rgb is NULL. For benchmarks of the denoise loop. */
+fx_status fx_pipeline_denoise_only(fx_pipeline *, const fx_request *, fx_result *);
 void fx_pipeline_close(fx_pipeline **);
 
 #ifdef __cplusplus

@@ -1,0 +1,199 @@
+/* CLIP and T5 token ids against the reference: 759 strings with the FLUX.1 vocabularies, every golden model's
+ * own tokenizers (raw files and tokenizer.json), then truncation, padding, refusals and what a hostile prompt
+ * costs. */
+#include "tests/test.h"
+
+#include <jansson.h>
+
+#include "runtime/core/clock.h"
+#include "runtime/io/npy.h"
+#include "runtime/text/tokenizer.h"
+
+enum { LONG = 2048 };
+
+static const char *in_tests(const char *folder, const char *name)
+{
+    static char path[4][1024];
+    static int next;
+    const char *root = getenv("FX_TESTS_DIR");
+    char *p = path[next++ % 4];
+    snprintf(p, sizeof path[0], "%s/goldens/%s/%s", root ? root : "tests", folder, name);
+    return p;
+}
+
+static int same_ids(const json_t *want, const int32_t *ids, int32_t used)
+{
+    if ((int32_t)json_array_size(want) != used) return 0;
+    for (int32_t i = 0; i < used; i++)
+        if (json_integer_value(json_array_get(want, (size_t)i)) != ids[i]) return 0;
+    return 1;
+}
+
+static void t_reference_strings(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5)
+{
+    json_t *rows = json_load_file(in_tests("tokens", "tokens.json"), JSON_ALLOW_NUL, NULL);
+    T_CHECK(json_array_size(rows) >= 300, "%zu strings", json_array_size(rows));
+    int32_t ids[LONG], used;
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+    {
+        const char *text = json_string_value(json_object_get(row, "text"));
+        used = 0;
+        T_OK(fx_clip_bpe_encode(clip, text, 77, ids, &used, NULL));
+        T_CHECK(same_ids(json_object_get(row, "clip"), ids, used), "CLIP, string %zu: %s", i, text);
+        used = 0;
+        T_OK(fx_t5_encode(t5, text, LONG, ids, &used, NULL));
+        T_CHECK(same_ids(json_object_get(row, "t5"), ids, used), "T5, string %zu: %s", i, text);
+    }
+    json_decref(rows);
+}
+
+/* Equal scores but for rounding: the sum's order and its 64 bits decide. Ids from transformers 5.23. */
+static void t_ties(const fx_t5_tokenizer *t5)
+{
+    static const struct {
+        const char *text;
+        int32_t n, ids[10];
+    } cases[] = {
+        {".......", 4, {3, 5, 14125, 1}},
+        {"so -------x", 7, {78, 3, 18, 14817, 14817, 226, 1}},
+        {"!!!!!!!!!!!!!!!!!!!!", 6, {3, 17065, 17065, 17065, 17065, 1}},
+        {"********************", 5, {25825, 10647, 21905, 21905, 1}},
+        {"LLLicense", 5, {301, 10376, 447, 5167, 1}},
+        {"88888888888888888888", 9, {3, 4060, 10927, 10927, 10927, 10927, 10927, 10927, 1}},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        int32_t ids[16], used = 0;
+        T_OK(fx_t5_encode(t5, cases[c].text, 16, ids, &used, NULL));
+        T_CHECK(used == cases[c].n && !memcmp(ids, cases[c].ids, (size_t)used * sizeof *ids), "%s",
+                cases[c].text);
+    }
+}
+
+static void check_golden_ids(const char *model, const char *file, const int32_t *ids, int32_t length)
+{
+    char name[64];
+    fx_tensor want = {0};
+    snprintf(name, sizeof name, "golden/%s", file);
+    const fx_status st = fx_npy_read(in_tests(model, name), &want);
+    T_CHECK(st == FX_OK, "%s", fx_error());
+    if (st != FX_OK) return;
+    T_CHECK(want.dtype == FX_I32 && want.shape[0] == length &&
+                !memcmp(want.data, ids, (size_t)length * sizeof *ids),
+            "%s %s differs", model, file);
+    free(want.data);
+}
+
+static void t_golden_model(const char *model)
+{
+    json_t *run = json_load_file(in_tests(model, "golden/run.json"), 0, NULL);
+    const char *prompt = json_string_value(json_object_get(run, "prompt"));
+    const int32_t length = (int32_t)json_integer_value(json_object_get(run, "t5_len"));
+    fx_clip_bpe *clip = NULL;
+    fx_t5_tokenizer *t5 = NULL;
+    int32_t ids[LONG], used;
+    T_CHECK(prompt && length > 0 && length <= LONG, "%s: run.json", model);
+    T_OK(fx_clip_bpe_open(in_tests(model, "tokenizer"), &clip));
+    T_OK(fx_t5_tokenizer_open(in_tests(model, "tokenizer_2"), &t5));
+    if (clip && t5 && prompt && length > 0 && length <= LONG) {
+        const int32_t clip_length = fx_clip_bpe_max_length(clip);
+        T_OK(fx_clip_bpe_encode(clip, prompt, clip_length, ids, &used, NULL));
+        check_golden_ids(model, "ids_clip.npy", ids, clip_length);
+        T_OK(fx_t5_encode(t5, prompt, length, ids, &used, NULL));
+        check_golden_ids(model, "ids_t5.npy", ids, length);
+    }
+    fx_clip_bpe_close(&clip);
+    fx_t5_tokenizer_close(&t5);
+    T_CHECK(!clip && !t5, "close clears");
+    json_decref(run);
+}
+
+static void t_truncation(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5)
+{
+    int32_t ids[16], used = 0, lost = -1;
+    char *cut = NULL;
+    T_OK(fx_clip_bpe_encode(clip, "a b c d e", 5, ids, &used, &lost));
+    T_CHECK(used == 5 && lost == 2 && ids[0] == 49406 && ids[4] == 49407, "used %d, lost %d", used, lost);
+    T_OK(fx_clip_bpe_encode(clip, "a", 5, ids, &used, &lost));
+    T_CHECK(used == 3 && lost == 0 && ids[2] == 49407 && ids[3] == 49407 && ids[4] == 49407, "padding");
+    T_OK(fx_t5_encode(t5, "A tall lighthouse\tbeyond   the sea", 4, ids, &used, &cut));
+    T_CHECK(used == 4 && ids[3] == 1, "used %d", used);
+    T_CHECK(cut && !strcmp(cut, "lighthouse beyond the sea"), "cut: %s", cut ? cut : "(none)");
+    free(cut);
+    T_OK(fx_t5_encode(t5, "a", 5, ids, &used, &cut));
+    T_CHECK(!cut && used == 3 && ids[2] == 1 && ids[3] == 0 && ids[4] == 0, "padding");
+    T_OK(fx_t5_encode(t5, "a", 1, ids, &used, &cut));
+    T_CHECK(used == 1 && ids[0] == 1 && cut && !strcmp(cut, "a"), "only </s>");
+    free(cut);
+}
+
+static void t_limits(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5)
+{
+    T_CHECK(fx_clip_bpe_max_length(clip) == 77 && fx_t5_max_length(t5) == 512, "model_max_length");
+    T_CHECK(fx_clip_bpe_id_limit(clip) == 49408 && fx_t5_id_limit(t5) == 32000, "id limits %d %d",
+            fx_clip_bpe_id_limit(clip), fx_t5_id_limit(t5));
+}
+
+static void t_refusals(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5)
+{
+    static const char *const bad[] = {"\xFF",       "ab\xC0\xAF", "ab\xED\xA0\x80", "ab\xF4\x90\x80\x80",
+                                      "ab\xE2\x82", "ab\x80"};
+    int32_t ids[8], used;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        T_CHECK(fx_clip_bpe_encode(clip, bad[i], 8, ids, &used, NULL) == FX_EINVAL, "CLIP took bad UTF-8 %zu",
+                i);
+        T_CHECK(fx_t5_encode(t5, bad[i], 8, ids, &used, NULL) == FX_EINVAL, "T5 took bad UTF-8 %zu", i);
+        T_CHECK(strstr(fx_error(), i ? "not valid UTF-8 at byte 2" : "not valid UTF-8 at byte 0"), "%s",
+                fx_error());
+    }
+    T_CHECK(fx_clip_bpe_encode(clip, "a", 1, ids, &used, NULL) == FX_EINVAL, "length 1");
+    T_CHECK(fx_t5_encode(t5, "a", 0, ids, &used, NULL) == FX_EINVAL, "length 0");
+    T_CHECK(fx_t5_encode(t5, NULL, 8, ids, &used, NULL) == FX_EINVAL, "no prompt");
+}
+
+/* A megabyte of one pattern: linear or n log n everywhere, and one byte more is refused. */
+static void t_hostile_prompts(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5)
+{
+    static const char *const patterns[] = {
+        "a",    "'s",           "<",  ".", "\xCC\x81\xCC\xB4", "\xE2\x96\x81", "\xF0\x9F\x87\xBA",
+        "</s>", "\xE3\x8D\x8D", "ab "};
+    char *text = malloc(FX_PROMPT_MAX + 2);
+    int32_t ids[77], used;
+    for (size_t p = 0; text && p < sizeof patterns / sizeof *patterns; p++) {
+        const size_t n = strlen(patterns[p]), times = FX_PROMPT_MAX / n;
+        for (size_t i = 0; i < times; i++) memcpy(text + i * n, patterns[p], n);
+        text[times * n] = 0;
+        const double start = fx_now_s();
+        T_OK(fx_clip_bpe_encode(clip, text, 77, ids, &used, NULL));
+        T_OK(fx_t5_encode(t5, text, 77, ids, &used, NULL));
+        T_CHECK(fx_now_s() - start < 60, "pattern %zu took %.1f s", p, fx_now_s() - start);
+    }
+    if (text) {
+        memset(text, 'a', FX_PROMPT_MAX + 1);
+        text[FX_PROMPT_MAX + 1] = 0;
+        T_CHECK(fx_clip_bpe_encode(clip, text, 77, ids, &used, NULL) == FX_EINVAL, "one byte too many");
+    }
+    free(text);
+}
+
+int main(void)
+{
+    static const char *const models[] = {"h4dev", "h6schnell", "h10shards", "h24dev", "h4shift", "h5odd"};
+    fx_clip_bpe *clip = NULL;
+    fx_t5_tokenizer *t5 = NULL;
+    T_OK(fx_clip_bpe_open(in_tests("tokens", "tokenizer"), &clip));
+    T_OK(fx_t5_tokenizer_open(in_tests("tokens", "tokenizer_2"), &t5));
+    if (clip && t5) {
+        t_reference_strings(clip, t5);
+        t_ties(t5);
+        t_truncation(clip, t5);
+        t_limits(clip, t5);
+        t_refusals(clip, t5);
+        t_hostile_prompts(clip, t5);
+    }
+    fx_clip_bpe_close(&clip);
+    fx_t5_tokenizer_close(&t5);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) t_golden_model(models[i]);
+    return test_end("t_tokenizers");
+}
