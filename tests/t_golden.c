@@ -179,6 +179,15 @@ static void test_named(const char *name, const char *backend, const char *dtype)
     test_backends(name, model, golden, backend, dtype);
 }
 
+/* The bundled demo model: its folder has weights. */
+static void test_demo(const char *backend, const char *dtype)
+{
+    char model[1100], golden[1200];
+    snprintf(model, sizeof model, "%s/../launch/demo/model", tests_dir);
+    snprintf(golden, sizeof golden, "%s/goldens/demo/golden", tests_dir);
+    test_backends("demo", model, golden, backend, dtype);
+}
+
 static const char *const models[] = {"h4dev", "h6schnell", "h10shards", "h24dev", "h4shift", "h5odd"};
 
 int main(int argc, char **argv)
@@ -203,8 +212,10 @@ int main(int argc, char **argv)
         char golden[1200];
         snprintf(golden, sizeof golden, "%s/golden", folder);
         test_backends("folder", folder, golden, backend, dtype);
-    } else if (!names)
+    } else if (!names) {
         for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) test_named(models[i], backend, dtype);
+        test_demo(backend, dtype);
+    }
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", scratch);
     if (system(command)) printf("left %s behind\n", scratch);
