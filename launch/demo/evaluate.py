@@ -100,7 +100,7 @@ class Judge:
         """Counts, misses, and how close the pictures are to the rendered ones."""
         found = [self.pairs[i] for i in self.nearest(images)]
         target = self.pictures[[self.pairs.index(p) for p in pairs]].astype(np.float32)
-        error = np.square(images - target).mean((1, 2, 3))
+        error = np.square(images - target).mean((1, 2, 3)).clip(1e-3)
         return {
             "count": len(pairs),
             "right": sum(f == p for f, p in zip(found, pairs)),
