@@ -1,0 +1,223 @@
+/* c = a . panels, blocked for the caches: the body of linear and convolution. Tasks are blocks of rows x columns; in a
+ * task k goes in chunks, the rows of a chunk are gathered into the thread's buffer (copied, widened or cut from a
+ * picture by `fill`), and sums wait in f32. The chain over k of one element is the same in any blocking, so blocks are
+ * chosen freely by shape and thread count. */
+#include "kernels/cpu/internal.h"
+#include "kernels/cpu/multi.h"
+
+#ifndef COLS_
+#define COLS_ 1024
+#endif
+#ifndef ROWS_
+#define ROWS_ 256
+#endif
+enum { ROWS = ROWS_, COLS = COLS_, CHUNK = FX_CHUNK, LINE = 16 };
+_Static_assert(ROWS * (COLS + LINE) * 4 <= FX_BUF_C, "sums fit");
+_Static_assert(ROWS * (CHUNK + 16) * 4 <= FX_BUF_A, "gathered rows fit");
+_Static_assert(CHUNK * FX_PANEL * 4 <= FX_BUF_B, "a widened panel chunk fits");
+
+static int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t padded_k(int64_t k, fx_dtype dtype)
+{
+    return dtype == FX_BF16 ? round_up(k, FX_K_UNIT) : k;
+}
+
+size_t fx_cpu_panel_bytes(int64_t n, int64_t k, fx_dtype dtype)
+{
+    return (size_t)(round_up(n, FX_PANEL) * padded_k(k, dtype)) * fx_dtype_size(dtype);
+}
+
+/* ---- packing ---- */
+
+typedef struct pack_job {
+    int64_t n, k, taps;
+    fx_dtype dtype;
+    const void *src;
+    void *dst;
+} pack_job;
+
+/* Source column of packed k: taps outermost in the packed order, innermost in the file. */
+static inline int64_t source_k(const pack_job *j, int64_t k)
+{
+    if (j->taps == 1) return k;
+    const int64_t inner = j->k / j->taps;
+    return k % inner * j->taps + k / inner;
+}
+
+/* Where the panel of columns [32 panel, +32) and k [k0, +FX_CHUNK) begins, in elements. */
+static int64_t panel_at(int64_t n, int64_t k, fx_dtype dtype, int64_t panel, int64_t k0)
+{
+    const int64_t depth = least(CHUNK, padded_k(k, dtype) - k0);
+    return k0 * round_up(n, FX_PANEL) + panel * FX_PANEL * depth;
+}
+
+static void pack_panel_f32(const pack_job *j, int64_t panel)
+{
+    const float *src = j->src;
+    for (int64_t k = 0; k < j->k; k++) {
+        const int64_t from = source_k(j, k), k0 = k / CHUNK * CHUNK;
+        float *dst = (float *)j->dst + panel_at(j->n, j->k, FX_F32, panel, k0) + (k - k0) * FX_PANEL;
+        for (int64_t c = 0; c < FX_PANEL; c++) {
+            const int64_t n = panel * FX_PANEL + c;
+            dst[c] = n < j->n ? src[n * j->k + from] : 0.0f;
+        }
+    }
+}
+
+static void pack_panel_bf16(const pack_job *j, int64_t panel)
+{
+    const uint16_t *src = j->src;
+    const int64_t kp = padded_k(j->k, FX_BF16);
+    for (int64_t k = 0; k < kp; k += FX_K_UNIT) { /* 2 KiB at a time: strided writes stay in L1 */
+        const int64_t k0 = k / CHUNK * CHUNK;
+        uint16_t *dst = (uint16_t *)j->dst + panel_at(j->n, j->k, FX_BF16, panel, k0) + (k - k0) * FX_PANEL;
+        for (int64_t c = 0; c < FX_PANEL; c++) {
+            const int64_t n = panel * FX_PANEL + c;
+            for (int64_t i = 0; i < FX_K_UNIT; i++)
+                dst[i / 2 * 64 + c * 2 + i % 2] =
+                    n < j->n && k + i < j->k ? src[n * j->k + source_k(j, k + i)] : (uint16_t)0;
+        }
+    }
+}
+
+static void pack_range(const void *job, int64_t begin, int64_t end, int thread)
+{
+    const pack_job *j = job;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++) {
+        if (j->dtype == FX_BF16) pack_panel_bf16(j, p);
+        else pack_panel_f32(j, p);
+    }
+}
+
+void fx_cpu_pack_panels(const fx_backend *be, int64_t n, int64_t k, fx_dtype dtype, const void *src, int64_t taps,
+                        void *dst)
+{
+    const pack_job job = {n, k, taps, dtype, src, dst};
+    const int64_t grain = 1 + (1 << 18) / (k * FX_PANEL);
+    fx_cpu_ranges(be, round_up(n, FX_PANEL) / FX_PANEL, grain, pack_range, &job);
+}
+
+FX_INLINE void widen_any(const uint16_t *panel, float *out, int64_t k)
+{
+    for (int64_t i = 0; i < k; i += 2, panel += 64, out += 64)
+        for (int c = 0; c < FX_PANEL; c++) {
+            out[c] = fx_widen_bf16(panel[2 * c]);
+            out[FX_PANEL + c] = fx_widen_bf16(panel[2 * c + 1]);
+        }
+}
+FX_MULTI(widen, (const uint16_t *panel, float *out, int64_t k), (panel, out, k))
+
+void fx_cpu_widen_panel(const uint16_t *panel, float *out, int64_t k)
+{
+    widen(panel, out, k);
+}
+
+/* ---- the finished row ---- */
+
+FX_INLINE void finish_as(void *y, fx_dtype dtype, const float *c, const float *b, int64_t n, fx_act act)
+{
+    if (b) {
+        for (int64_t i = 0; i < n; i++) fx_store(y, i, dtype, fx_act_apply(c[i] + b[i], act));
+    } else {
+        for (int64_t i = 0; i < n; i++) fx_store(y, i, dtype, fx_act_apply(c[i], act));
+    }
+}
+
+FX_INLINE void finish_act(void *y, fx_dtype dtype, const float *c, const float *b, int64_t n, fx_act act)
+{
+    switch (act) {
+    case FX_ACT_NONE: finish_as(y, dtype, c, b, n, FX_ACT_NONE); break;
+    case FX_ACT_GELU_TANH: finish_as(y, dtype, c, b, n, FX_ACT_GELU_TANH); break;
+    case FX_ACT_GELU_ERF: finish_as(y, dtype, c, b, n, FX_ACT_GELU_ERF); break;
+    case FX_ACT_QUICK_GELU: finish_as(y, dtype, c, b, n, FX_ACT_QUICK_GELU); break;
+    case FX_ACT_SILU: finish_as(y, dtype, c, b, n, FX_ACT_SILU); break;
+    }
+}
+
+FX_INLINE void finish_any(void *y, fx_dtype dtype, const float *c, const float *b, int64_t n, fx_act act)
+{
+    if (dtype == FX_F32) finish_act(y, FX_F32, c, b, n, act);
+    else finish_act(y, FX_BF16, c, b, n, act);
+}
+FX_MULTI(finish, (void *restrict y, fx_dtype dtype, const float *restrict c, const float *restrict b, int64_t n, fx_act act),
+         (y, dtype, c, b, n, act))
+
+void fx_cpu_finish_row(void *y, fx_dtype dtype, const float *c, const float *b, int64_t cols, fx_act act)
+{
+    finish(y, dtype, c, b, cols, act);
+}
+
+/* ---- blocks ---- */
+
+typedef struct block_job {
+    const fx_gemm *g;
+    const fx_cpu *cpu;
+    int64_t rows, cols, row_blocks; /* rows and columns of a block */
+} block_job;
+
+typedef struct block {
+    int64_t row, rows, col, cols; /* of the result */
+    fx_cpu_buf buf;
+} block;
+
+/* One chunk of k for one block: gathered (or direct) rows times each panel. */
+static void chunk_of_block(const block_job *j, const block *b, int64_t k0)
+{
+    const fx_gemm *g = j->g;
+    const fx_cpu_tile *tile = j->cpu->tile;
+    const bool widen_weight = g->dtype == FX_BF16 && tile->operand == FX_F32;
+    const int64_t es = (int64_t)fx_dtype_size(g->dtype);
+    const int64_t count = least(CHUNK, g->k - k0);
+    const int64_t run_k = tile->operand == FX_BF16 ? round_up(count, FX_K_UNIT) : count;
+    const void *a = b->buf.a;
+    int64_t lda = round_up(run_k, 32) + (tile->operand == FX_BF16 ? 32 : 16); /* off the power of two */
+    if (g->direct) {
+        a = g->direct + b->row * g->direct_ld + k0;
+        lda = g->direct_ld;
+    } else {
+        g->fill(g, tile->operand, b->row, b->rows, k0, count, b->buf.a, lda);
+    }
+    for (int64_t c = 0; c < b->cols; c += FX_PANEL) {
+        const char *panel = 
+            (const char *)g->packed + panel_at(g->n, g->k, g->dtype, (b->col + c) / FX_PANEL, k0) * es;
+        if (widen_weight) {
+            widen((const uint16_t *)panel, b->buf.b, round_up(count, 2));
+            panel = b->buf.b;
+        }
+        tile->run(b->rows, run_k, a, lda, panel, b->buf.c + c, j->cols + LINE, k0 > 0);
+    }
+}
+
+static void block_range(const void *job, int64_t begin, int64_t end, int thread)
+{
+    const block_job *j = job;
+    const fx_gemm *g = j->g;
+    j->cpu->tile->begin();
+    for (int64_t t = begin; t < end; t++) {
+        block b = {.row = t % j->row_blocks * j->rows, .col = t / j->row_blocks * j->cols, .buf = j->cpu->buf[thread]};
+        b.rows = least(j->rows, g->m - b.row);
+        b.cols = least(j->cols, g->n - b.col);
+        for (int64_t k0 = 0; k0 < g->k; k0 += CHUNK) chunk_of_block(j, &b, k0);
+        g->store(g, b.row, b.rows, b.col, b.cols, b.buf.c, j->cols + LINE);
+    }
+    j->cpu->tile->end();
+}
+
+void fx_cpu_gemm(const fx_backend *be, const fx_gemm *g)
+{
+    block_job job = {.g = g, .cpu = fx_cpu_of(be), .rows = ROWS, .cols = COLS};
+    const int64_t n = round_up(g->n, FX_PANEL);
+    job.cols = least(job.cols, n);
+    job.rows = least(job.rows, round_up(g->m, 32));
+    /* enough blocks that every thread has work to the end */
+    while (be->threads > 1 && job.cols > FX_PANEL &&
+           ((g->m + job.rows - 1) / job.rows) * ((n + job.cols - 1) / job.cols) < 4 * be->threads)
+        job.cols = round_up(job.cols / 2, FX_PANEL);
+    job.row_blocks = (g->m + job.rows - 1) / job.rows;
+    const int64_t tasks = job.row_blocks * ((n + job.cols - 1) / job.cols);
+    if ((double)g->m * (double)g->n * (double)g->k < 2e5) block_range(&job, 0, tasks, 0);
+    else fx_cpu_tasks(be, tasks, block_range, &job);
+}

@@ -1,0 +1,49 @@
+/* The softmax row of attention: one query against one block of keys. */
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/multi.h"
+
+#include <math.h>
+
+FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float scale, const float *bias, float *max,
+                            float *sum, void *p, fx_dtype operand, float *factor)
+{
+    float t[FX_KEYS], lane[16], total[16] = {0};
+    for (int j = 0; j < 16; j++) lane[j] = -INFINITY;
+    for (int64_t i = 0; i < n; i++) t[i] = bias ? s[i] * scale + bias[i] : s[i] * scale;
+    const int64_t whole = (n + 15) / 16 * 16;
+    for (int64_t i = n; i < whole; i++) t[i] = -INFINITY;
+    for (int64_t i = 0; i < whole; i += 16)
+        for (int j = 0; j < 16; j++) lane[j] = t[i + j] > lane[j] ? t[i + j] : lane[j];
+    float top = *max;
+    for (int j = 0; j < 16; j++) top = lane[j] > top ? lane[j] : top;
+    const float base = top == -INFINITY ? 0.0f : top;
+    for (int64_t i = 0; i < whole; i += 16)
+        for (int j = 0; j < 16; j++) {
+            const float e = fx_exp(t[i + j] - base);
+            total[j] += e;
+            fx_store(p, i + j, operand, e);
+        }
+    for (int64_t i = whole; i < padded; i++) fx_store(p, i, operand, 0.0f);
+    *factor = fx_exp(*max - base);
+    *sum = *sum * *factor + fx_sum16(total);
+    *max = top;
+}
+
+FX_INLINE void softmax_rows_any(const fx_softmax *j)
+{
+    for (int64_t r = 0; r < j->rows; r++) {
+        const float *s = j->s + r * FX_SCORES_LD, *bias = j->bias ? j->bias - r : NULL;
+        if (j->operand == FX_F32)
+            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r, (float *)j->p + r * FX_SCORES_LD,
+                         FX_F32, j->factor + r);
+        else
+            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
+                         (uint16_t *)j->p + r * FX_SCORES_LD, FX_BF16, j->factor + r);
+    }
+}
+FX_MULTI(softmax_rows, (const fx_softmax *j), (j))
+
+void fx_cpu_softmax_generic(const fx_softmax *j)
+{
+    softmax_rows(j);
+}
