@@ -30,29 +30,37 @@ static void release_family(const fx_comm_ops *ops, fx_comm_family *f, bool finis
     free(f);
 }
 
+static void free_comm(fx_comm *c)
+{
+    free(c->list);
+    free(c->scratch);
+    free(c);
+}
+
 fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, int rank, int size, int id,
                       int *world, fx_comm **out)
 {
     fx_comm *c = calloc(1, sizeof *c);
     fx_comm_family *f = parent ? parent->family : calloc(1, sizeof *f);
-    if (!c || !f) {
-        free(c);
-        if (!parent) free(f);
-        return FX_FAIL(FX_ENOMEM, "no memory for a communicator of %d ranks", size);
+    fx_xfer *list = malloc(2 * (size_t)size * sizeof *list);
+    fx_status st = FX_OK;
+    if (!c || !f || !list) {
+        st = FX_FAIL(FX_ENOMEM, "no memory for a communicator of %d ranks", size);
+        goto out;
     }
     if (!parent) f->transport = transport;
-    *c = (fx_comm){.ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world};
+    *c = (fx_comm){.ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
+    list = NULL;
+    if (ops->attach) FX_TRY_OUT(ops->attach(c));
     f->refs++;
     if (id >= f->next_id) f->next_id = id + 1;
-    const fx_status st = ops->attach ? ops->attach(c) : FX_OK;
-    if (st != FX_OK) {
-        f->refs--;
-        if (!parent) free(f);
-        free(c);
-        return st;
-    }
     *out = c;
     return FX_OK;
+out:
+    if (c) free_comm(c);
+    if (!parent) free(f);
+    free(list);
+    return st;
 }
 
 static void close_comm(fx_comm **comm, bool finish)
@@ -62,8 +70,7 @@ static void close_comm(fx_comm **comm, bool finish)
     if (c->ops->detach) c->ops->detach(c);
     release_family(c->ops, c->family, finish);
     free(c->world);
-    free(c->scratch);
-    free(c);
+    free_comm(c);
     *comm = NULL;
 }
 

@@ -1,4 +1,5 @@
-/* The transport contract: asynchronous, uneven, ordered. comm_self.c (one rank), comm_mpi.c, later comm_nccl.c.
+/* The transport contract: asynchronous, uneven, ordered. comm.c and comm_collective.c are the front of every transport;
+ * comm_self.c (one rank), comm_plan.c (measuring), comm_mpi.c, later comm_nccl.c move the bytes.
  *
  * Everything that moves rows is a set of point-to-point transfers posted together (`fx_comm_transfer`): an uneven
  * all-to-all, a ring hop and a gather are such sets, received in place, with no staging. Transfers between two ranks
@@ -34,7 +35,7 @@ typedef enum { FX_SUM, FX_MIN, FX_MAX } fx_reduce;
 typedef struct fx_comm_stats {
     uint64_t bytes_sent;   /* to other ranks */
     uint64_t transfers;
-    double wait_s;         /* time spent in waits: exposed communication */
+    double wait_s;         /* time spent in waits, collectives included: exposed communication */
 } fx_comm_stats;
 
 int fx_comm_rank(const fx_comm *);
@@ -49,19 +50,22 @@ fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_
 fx_status fx_comm_all_reduce_f64(fx_comm *, fx_reduce, double *, int n); /* summed in rank order */
 fx_status fx_comm_all_reduce_i64(fx_comm *, fx_reduce, int64_t *, int n);
 fx_status fx_comm_barrier(fx_comm *);
-/* Every rank brings its status; all get the worst one and its rank, and the message of the first failing rank
- * replaces theirs (fx_error()). Returns that status: how phases end. */
+/* Every rank brings its status; all get the status and the message (fx_error()) of the lowest failing rank, and its number
+ * (-1: none failed). Returns that status: how phases end. A rank that caught a signal votes FX_ESIGNAL; its peers take over
+ * the signal (for this, a vote looks at the stop flag only after one second). */
 fx_status fx_comm_vote(fx_comm *, fx_status mine, int *culprit);
 
+/* Ranks of equal color, ordered by key; color < 0: none (NULL). Messages name ranks by their number in the whole job.
+ * Deadline, phase, statistics and failure are one for a communicator and all its splits. Not for plan comms. */
 fx_status fx_comm_split(fx_comm *, int color, int key, fx_comm **out);
-void fx_comm_set_timeout(fx_comm *, double seconds);
+void fx_comm_set_timeout(fx_comm *, double seconds); /* <= 0: wait for ever */
 /* What this rank is doing ("denoise step 3"), for messages of peers; cheap, kept by the comm and its splits. */
 void fx_comm_set_phase(fx_comm *, const char *phase);
 fx_comm_stats fx_comm_statistics(const fx_comm *);
 void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);
 
-/* kinds: "self"; "mpi" (initialises MPI with FX_THREAD_FUNNELED when needed); "auto": mpi when started by a launcher.
+/* kinds: "self"; "mpi" (initialises MPI with MPI_THREAD_FUNNELED when needed); "auto": mpi when started by a launcher.
  * A plan comm has a rank and a size and moves nothing: the same graph runs over it while measuring. */
 fx_status fx_comm_open(const char *kind, double timeout_s, fx_comm **out);
 fx_status fx_comm_open_plan(int rank, int size, fx_comm **out);

@@ -3,7 +3,6 @@
  * rows of the model move by fx_comm_transfer. */
 #include "parallel/comm_internal.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,9 +17,7 @@ static fx_status broadcast(fx_comm *c, int root, void *data, size_t bytes, doubl
     const int me = (c->rank - root + c->size) % c->size;
     const bool tree = bytes > TREE_BYTES && c->size > 4;
     fx_ticket t;
-    void *mem;
-    FX_TRY(fx_comm_scratch(c, (size_t)c->size * sizeof(fx_xfer), &mem));
-    fx_xfer *send = mem;
+    fx_xfer *send = c->list;
     int first = 1, n = 0;
     if (me) {
         int high = 1;
@@ -53,9 +50,7 @@ fx_status fx_comm_broadcast(fx_comm *c, int root, void *data, size_t bytes)
 static fx_status gather(fx_comm *c, const void *mine, void *all, const size_t bytes[], const size_t offset[],
                         size_t each, double grace_s)
 {
-    fx_xfer *x = malloc(2 * (size_t)c->size * sizeof *x);
-    FX_CHECK(x, FX_ENOMEM, "no memory for a gather of %d ranks", c->size);
-    fx_xfer *send = x, *recv = x + c->size;
+    fx_xfer *send = c->list, *recv = c->list + c->size;
     char *base = all;
     const size_t own = bytes ? bytes[c->rank] : each;
     int n = 0;
@@ -68,10 +63,8 @@ static fx_status gather(fx_comm *c, const void *mine, void *all, const size_t by
     char *my_place = base + (offset ? offset[c->rank] : (size_t)c->rank * each);
     if (own && my_place != mine) memmove(my_place, mine, own);
     fx_ticket t;
-    fx_status st = fx_comm_post(c, LANE, n, send, n, recv, &t);
-    if (st == FX_OK) st = fx_comm_wait_grace(c, &t, grace_s);
-    free(x);
-    return st;
+    FX_TRY(fx_comm_post(c, LANE, n, send, n, recv, &t));
+    return fx_comm_wait_grace(c, &t, grace_s);
 }
 
 fx_status fx_comm_all_gather(fx_comm *c, const void *mine, void *all, const size_t bytes[],
@@ -159,7 +152,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
     if (culprit) *culprit = mine == FX_OK ? -1 : c->rank;
     if (c->size == 1 || c->ops->dry) return mine;
     if (c->family->failed != FX_OK) return mine != FX_OK ? mine : c->family->failed;
-    FX_TRY(fx_comm_scratch(c, sizeof own * (size_t)c->size + (size_t)c->size * sizeof(fx_xfer), &mem));
+    FX_TRY(fx_comm_scratch(c, sizeof own * (size_t)c->size, &mem));
     all = mem;
     FX_TRY(gather(c, &own, all, NULL, NULL, sizeof own, VOTE_GRACE_S));
     for (int r = 0; r < c->size; r++) {

@@ -54,7 +54,8 @@ struct fx_comm {
         bool busy;
     } slot[FX_COMM_SLOTS];
     void *transport; /* per communicator */
-    void *scratch;   /* for reductions and small lists; grows */
+    fx_xfer *list;   /* [2 * size] sends and receives of a collective */
+    void *scratch;   /* values of a reduction; grows */
     size_t scratch_bytes;
 };
 

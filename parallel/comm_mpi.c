@@ -247,7 +247,7 @@ static fx_status open_world(mpi_world *w, double timeout_s, int *rank, int *size
 
 fx_status fx_comm_open_mpi(double timeout_s, fx_comm **out)
 {
-    int rank, size, *world = NULL;
+    int rank = 0, size = 0, *world = NULL;
     mpi_world *w = calloc(1, sizeof *w);
     FX_CHECK(w, FX_ENOMEM, "no memory for a communicator");
     fx_status st = open_world(w, timeout_s, &rank, &size);

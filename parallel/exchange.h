@@ -28,14 +28,14 @@ typedef struct fx_exchange_options {
 } fx_exchange_options;
 
 /* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark). `layout` and
- * `comm` (size = mesh.ranks) are borrowed; two sub-communicators are made (none when comm is a plan comm).
- * Close before rewinding the arena. */
+ * `comm` (size = mesh.ranks; a plan comm while measuring) are borrowed. Close before rewinding the arena. */
 fx_status fx_exchange_open(fx_backend *, fx_comm *, const fx_layout *, const fx_exchange_options *, fx_exchange **out);
 void fx_exchange_close(fx_exchange **);
 bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend dtype.
- * seg FX_ALL: t holds all local rows. w_q, w_k[D]: RMS-norm weights (absent: none; ignored for V);
+ * seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order.
+ * w_q, w_k[D]: RMS-norm weights (absent: none; ignored for V);
  * cs[T_local(seg), D/2, 2] f32 rotation of these rows. t is read before put returns or, on a device, in stream order.
  * A segment of which this rank has no rows may be put (zero rows) or left out. */
 fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k, fx_tensor cs);

@@ -46,7 +46,7 @@ fx_status fx_mesh_make(int ranks, int heads, int ulysses, int ring, fx_mesh *out
     }
     int u = ulysses, r = ring;
     if (!u && !r) u = gcd(heads, ranks);
-    if (!u && ranks % r == 0) u = ranks / r;
+    if (!u && r && ranks % r == 0) u = ranks / r;
     if (u && heads % u) {
         if (ulysses)
             snprintf(why, sizeof why, "--ulysses %d does not divide the model's %d heads", u, heads);
