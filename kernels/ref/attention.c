@@ -20,7 +20,7 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* Scores of one query to all keys; returns the largest (-inf when there is none). A NaN score is kept: it
+/* Scores of one query to all keys; returns the largest, 0 when none is finite. A NaN does not count here and
  * makes every sum below NaN. bias points at the value for key 0. */
 static double score_row(double *score, const double *q, fx_tensor k, int64_t head, const float *bias,
                         double scale)
@@ -28,9 +28,9 @@ static double score_row(double *score, const double *q, fx_tensor k, int64_t hea
     double most = -INFINITY;
     for (int64_t j = 0; j < k.shape[0]; j++) {
         score[j] = scale * dot(q, ref_row2(k, j, head), k.shape[2]) + (bias ? (double)bias[j] : 0);
-        if (!(score[j] <= most)) most = score[j];
+        if (score[j] > most) most = score[j];
     }
-    return most;
+    return most == -INFINITY ? 0 : most;
 }
 
 /* o[d] = sum_j exp(score[j] - most) v[j,d] / sum_j exp(score[j] - most); returns the log of the denominator.
@@ -39,13 +39,13 @@ static double weighted_row(double *acc, const double *score, double most, fx_ten
 {
     double total = 0;
     for (int64_t d = 0; d < v.shape[2]; d++) acc[d] = 0;
-    if (most == -INFINITY) return -INFINITY;
     for (int64_t j = 0; j < v.shape[0]; j++) {
         const double p = exp(score[j] - most);
         const double *value = ref_row2(v, j, head);
         total += p;
         for (int64_t d = 0; d < v.shape[2]; d++) acc[d] += p * value[d];
     }
+    if (total == 0) return -INFINITY; /* nothing to see: o = 0 */
     for (int64_t d = 0; d < v.shape[2]; d++) acc[d] /= total;
     return most + log(total);
 }
@@ -76,8 +76,8 @@ fx_status fx_ref_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor
 static void merge_row(fx_tensor o, int64_t at, double *lse, fx_tensor o2, int64_t at2, double lse2,
                       int64_t dim)
 {
-    const double most = !(lse2 <= *lse) ? lse2 : *lse;
-    if (most == -INFINITY) return; /* neither saw a key: o = 0 stays */
+    if (*lse == -INFINITY && lse2 == -INFINITY) return; /* neither saw a key: o = 0 stays */
+    const double most = fmax(*lse, lse2);
     const double a = exp(*lse - most), b = exp(lse2 - most);
     for (int64_t d = 0; d < dim; d++)
         ref_store(o, at + d, (a * ref_load(o, at + d) + b * ref_load(o2, at2 + d)) / (a + b));
