@@ -1,0 +1,277 @@
+/* `fluxpar generate`: arguments that all ranks agree on -> checks that need no weights -> load -> pictures ->
+ * files. Every step ends with a vote, so that all ranks go on or all stop. Only rank 0 writes. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernels/ops.h"
+#include "launch/commands.h"
+#include "launch/metadata.h"
+#include "launch/model_look.h"
+#include "launch/outputs.h"
+#include "launch/progress.h"
+#include "launch/prompt.h"
+#include "launch/report.h"
+#include "launch/talk.h"
+#include "runtime/core/clock.h"
+#include "runtime/core/log.h"
+#include "runtime/io/png.h"
+#include "runtime/pipeline.h"
+
+typedef struct job {
+    fx_run *s;
+    fx_options used; /* as given, then with defaults filled in */
+    char *prompt;
+    fx_pipeline *pipe;
+    const fx_model_facts *facts;
+    fx_progress_state progress;
+    double load_s;
+    fx_report report;
+} job;
+
+/* ---- before the weights ---- */
+
+static fx_status check_size(const char *name, int64_t size, int64_t multiple)
+{
+    if (!size || size % multiple == 0) return FX_OK;
+    const int64_t below = size / multiple * multiple;
+    if (!below)
+        return FX_FAIL(
+            FX_EINVAL,
+            "--%s %lld is too small; the model makes multiples of %lld pixels; the nearest is %lld", name,
+            (long long)size, (long long)multiple, (long long)multiple);
+    return FX_FAIL(
+        FX_EINVAL,
+        "--%s %lld is not possible; the model makes multiples of %lld pixels; the nearest are %lld and %lld",
+        name, (long long)size, (long long)multiple, (long long)below, (long long)(below + multiple));
+}
+
+/* What can be refused from the configs alone is refused before 30 GB are read. */
+static fx_status check_model(const fx_options *o, int ranks)
+{
+    static fx_look look;
+    fx_mesh mesh;
+    FX_TRY(fx_look_at(o->model, &look));
+    FX_CHECK(!look.problems, FX_EFORMAT, "model %s: %s", o->model, look.problem[0]);
+    if (!look.configs) return FX_OK;
+    FX_TRY(check_size("width", o->width, look.multiple));
+    FX_TRY(check_size("height", o->height, look.multiple));
+    return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
+}
+
+static fx_status draw_seed(fx_run *s, fx_options *o)
+{
+    uint32_t drawn = 0; /* the generator uses 32 bits of a seed */
+    fx_status st = FX_OK;
+    if (s->rank == 0 && getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+        st = FX_FAIL(FX_EDEVICE, "the system gives no random number; %s; give a seed with -S",
+                     strerror(errno));
+    FX_TRY(fx_run_vote(s, st));
+    FX_TRY(fx_comm_broadcast(s->comm, 0, &drawn, sizeof drawn));
+    if (!fx_flag_given(o, "seed")) o->seed = drawn;
+    FX_CHECK(o->seed <= UINT64_MAX - (uint64_t)(o->count - 1), FX_EINVAL,
+             "-n %lld from --seed %llu passes the largest seed; seeds are counted up; take a smaller one",
+             (long long)o->count, (unsigned long long)o->seed);
+    return FX_OK;
+}
+
+static fx_status prepare(job *j)
+{
+    fx_run *s = j->s;
+    fx_options *o = &j->used;
+    char echo[1024];
+    fx_options_echo(o, echo, sizeof echo);
+    fx_talk("fluxpar %s generate %s", FX_VERSION, echo);
+    fx_talk_phase("checks");
+    FX_TRY(fx_prompt_get(s, o, &j->prompt));
+    o->prompt = j->prompt;
+    FX_TRY(draw_seed(s, o));
+    FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
+    FX_TRY(fx_run_vote(s, s->rank == 0 ? check_model(o, s->ranks) : FX_OK));
+    if (!strcmp(o->backend, "auto")) o->backend = strncmp(fx_backend_list(), "cpu", 3) ? "ref" : "cpu";
+    fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
+    return FX_OK;
+}
+
+/* ---- load ---- */
+
+static fx_pipeline_options pipeline_options(job *j)
+{
+    const fx_options *o = &j->used;
+    fx_pipeline_options p = fx_pipeline_default_options(o->model);
+    p.backend = o->backend;
+    p.dtype = strcmp(o->dtype, "f32") ? FX_BF16 : FX_F32;
+    p.threads = (int)o->threads;
+    p.ulysses = (int)o->ulysses;
+    p.ring = (int)o->ring;
+    p.layout = !strcmp(o->layout, "even")     ? FX_LAYOUT_EVEN
+               : !strcmp(o->layout, "stream") ? FX_LAYOUT_STREAM
+                                              : FX_LAYOUT_AUTO;
+    p.exact = !strcmp(o->exact, "on") ? FX_EXACT_ON : !strcmp(o->exact, "off") ? FX_EXACT_OFF : FX_EXACT_AUTO;
+    p.progress = fx_progress_show;
+    p.progress_ctx = &j->progress;
+    return p;
+}
+
+static fx_status same_model(job *j)
+{
+    uint64_t hash = j->facts->hash;
+    FX_TRY(fx_comm_broadcast(j->s->comm, 0, &hash, sizeof hash));
+    fx_status st = FX_OK;
+    if (hash != j->facts->hash)
+        st = FX_FAIL(FX_EFORMAT,
+                     "model %s differs between the ranks; this rank sees hash %016llx, rank 0 %016llx; put "
+                     "the same files on all nodes",
+                     j->used.model, (unsigned long long)j->facts->hash, (unsigned long long)hash);
+    return fx_run_vote(j->s, st);
+}
+
+static fx_status load(job *j)
+{
+    const fx_pipeline_options p = pipeline_options(j);
+    const double start = fx_now_s();
+    fx_talk_phase("load");
+    fx_comm_set_phase(j->s->comm, "load");
+    FX_TRY(fx_pipeline_open(&p, j->s->comm, &j->pipe));
+    j->facts = fx_pipeline_facts(j->pipe);
+    j->load_s = fx_now_s() - start;
+    return same_model(j);
+}
+
+/* ---- header and notes ---- */
+
+static fx_request make_request(const fx_options *o)
+{
+    fx_request r = fx_default_request(o->prompt);
+    r.width = (int)o->width;
+    r.height = (int)o->height;
+    r.steps = (int)o->steps;
+    r.guidance = o->guidance;
+    r.seed = o->seed;
+    r.t5_len = (int)o->t5_len;
+    r.dump_dir = o->dump;
+    return r;
+}
+
+/* The defaults of the model become the values used. */
+static void take_defaults(fx_options *o, const fx_request *r)
+{
+    o->width = r->width;
+    o->height = r->height;
+    o->steps = r->steps;
+    o->guidance = r->guidance < 0 ? 3.5 : r->guidance;
+    o->t5_len = r->t5_len;
+}
+
+static void print_header(const job *j)
+{
+    const fx_model_facts *f = j->facts;
+    const fx_options *o = &j->used;
+    char name[256], guidance[48] = "", size[64] = "";
+    fx_model_name(o->model, name, sizeof name);
+    if (f->guidance) snprintf(guidance, sizeof guidance, ", guidance %.10g", o->guidance);
+    if (f->parameters > 0) snprintf(size, sizeof size, ", %.4g M parameters", f->parameters / 1e6);
+    fx_talk("model    %s (%s)%s, %d double + %d single blocks, %d heads, %.1f MiB of weights", name, f->kind,
+            size, f->double_blocks, f->single_blocks, f->heads, (double)f->weight_bytes / 1048576.0);
+    fx_talk("run      %d rank%s on %d node%s, mesh %dx%d (ulysses x ring), layout %s, %s, %d thread%s per "
+            "rank, %s, %s",
+            j->s->ranks, j->s->ranks == 1 ? "" : "s", j->s->nodes, j->s->nodes == 1 ? "" : "s",
+            f->mesh.ulysses, f->mesh.ring, fx_layout_name(f->layout), f->exact ? "exact" : "not exact",
+            f->threads, f->threads == 1 ? "" : "s", f->backend, o->dtype);
+    fx_talk("picture  %lldx%lld, %lld steps%s, %lld text tokens", (long long)o->width, (long long)o->height,
+            (long long)o->steps, guidance, (long long)o->t5_len);
+}
+
+static void print_notes(const job *j)
+{
+    const fx_options *o = &j->used;
+    if (!j->facts->guidance && fx_flag_given(o, "guidance"))
+        fx_log(FX_LOG_NOTE, "--guidance is ignored: this model has no guidance embedding");
+    if (j->facts->width >= 1024 && (double)o->width * (double)o->height > 2.1e6)
+        fx_log(FX_LOG_NOTE,
+               "%lldx%lld is beyond the 2 megapixels FLUX.1 was trained for: stripes may appear; this is no "
+               "fault of sharding",
+               (long long)o->width, (long long)o->height);
+}
+
+/* ---- one picture ---- */
+
+static fx_status write_picture(job *j, const fx_result *result, const char *path, double *png_s)
+{
+    fx_metadata meta;
+    const double start = fx_now_s();
+    FX_TRY(fx_metadata_make(&j->used, j->facts, &meta));
+    const fx_png_text texts[] = {{"parameters", meta.parameters}, {"fluxpar", meta.json}};
+    const fx_status st =
+        fx_png_write(path, result->rgb, result->width, result->height, 2, texts, j->used.force);
+    fx_metadata_free(&meta);
+    *png_s = fx_now_s() - start;
+    return st;
+}
+
+static fx_status announce(job *j, const fx_result *result, const char *path, double png_s)
+{
+    const fx_picture p = {&j->used, result, path, png_s, fx_run_age(j->s)};
+    if (result->cut)
+        fx_log(FX_LOG_WARN, "the prompt is longer than %lld text tokens; these words were cut: %s",
+               (long long)j->used.t5_len, result->cut);
+    fx_report_check_memory(&p, j->s->ranks);
+    fx_report_print(&p, j->load_s, j->s->ranks);
+    if (j->used.report) FX_TRY(fx_report_add(&j->report, &p));
+    printf("%s\n", path);
+    return fx_results_written();
+}
+
+static fx_status one_picture(job *j, const fx_request *request)
+{
+    char path[FX_OUTPUTS_MAX];
+    double png_s = 0;
+    fx_result result = {0};
+    fx_outputs_name(&j->used, j->used.seed, path);
+    fx_talk("seed     %llu", (unsigned long long)j->used.seed);
+    fx_talk_phase("text");
+    FX_TRY(fx_pipeline_generate(j->pipe, request, &result));
+    fx_progress_clear(&j->progress);
+    fx_talk_phase("png");
+    fx_comm_set_phase(j->s->comm, "png");
+    FX_TRY(fx_run_vote(j->s, j->s->rank == 0 ? write_picture(j, &result, path, &png_s) : FX_OK));
+    return fx_run_vote(j->s, j->s->rank == 0 ? announce(j, &result, path, png_s) : FX_OK);
+}
+
+static fx_status pictures(job *j)
+{
+    fx_options *o = &j->used;
+    fx_request request = make_request(o);
+    FX_TRY(fx_pipeline_complete(j->pipe, &request));
+    take_defaults(o, &request);
+    print_header(j);
+    print_notes(j);
+    if (o->report) FX_TRY(fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report));
+    for (int64_t i = 0; i < o->count; i++) {
+        FX_TRY(one_picture(j, &request));
+        if (i + 1 < o->count) request.seed = ++o->seed;
+        request.dump_dir = NULL; /* the first picture's tensors only */
+    }
+    if (!o->report) return FX_OK;
+    return fx_run_vote(j->s, j->s->rank == 0 ? fx_report_write(&j->report, o->report) : FX_OK);
+}
+
+fx_status fx_cmd_generate(fx_run *s, const fx_options *o)
+{
+    job j = {.s = s, .used = *o};
+    fx_progress_open(&j.progress);
+    fx_status st = prepare(&j);
+    if (st == FX_OK) st = load(&j);
+    if (st == FX_OK) st = pictures(&j);
+    fx_progress_clear(&j.progress);
+    /* After a lost peer nothing collective works any more, and closing is collective. */
+    if (st != FX_ECOMM && st != FX_ESIGNAL) fx_pipeline_close(&j.pipe);
+    fx_report_close(&j.report);
+    free(j.prompt);
+    return st;
+}

@@ -1,0 +1,84 @@
+/* The table of flags and the table of subcommands: the only place where a flag is described. */
+#include "launch/options.h"
+
+#define AT(field) offsetof(fx_options, field)
+#define SWITCH(name, letter, field, help, commands)                                                          \
+    {                                                                                                        \
+        name, NULL, letter, FX_FLAG_SWITCH, NULL, AT(field), 0, 0, NULL, NULL, help, commands, false         \
+    }
+#define TEXT(name, letter, arg, field, fallback, help, pixels)                                               \
+    {                                                                                                        \
+        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, FX_CMD_GENERATE,       \
+            pixels                                                                                           \
+    }
+#define INT(name, alias, letter, field, lo, hi, fallback, help, pixels)                                      \
+    {                                                                                                        \
+        name, alias, letter, FX_FLAG_INT, "N", AT(field), lo, hi, NULL, fallback, help, FX_CMD_GENERATE,     \
+            pixels                                                                                           \
+    }
+#define REAL(name, letter, arg, field, lo, hi, fallback, help, pixels)                                       \
+    {                                                                                                        \
+        name, NULL, letter, FX_FLAG_REAL, arg, AT(field), lo, hi, NULL, fallback, help, FX_CMD_GENERATE,     \
+            pixels                                                                                           \
+    }
+#define CHOICE(name, field, choices, fallback, help, pixels)                                                 \
+    {                                                                                                        \
+        name, NULL, 0, FX_FLAG_CHOICE, choices, AT(field), 0, 0, choices, fallback, help, FX_CMD_GENERATE,   \
+            pixels                                                                                           \
+    }
+
+const fx_flag fx_flags[] = {
+    TEXT("model", 'm', "DIR", model, "required",
+         "diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S]", true),
+    TEXT("prompt", 'p', "TEXT", prompt, "required, may be empty", "what to draw", true),
+    TEXT("prompt-file", 0, "FILE", prompt_file, NULL,
+         "read the prompt from a UTF-8 file; - is the standard input", false),
+    TEXT("output", 'o', "FILE", output, "fluxpar-SEED.png",
+         "PNG to write; with -n, name.png becomes name-SEED.png", false),
+    INT("count", NULL, 'n', count, 1, 10000, "1", "number of images, with seeds S, S+1, ...", false),
+    INT("width", NULL, 'W', width, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
+    INT("height", NULL, 'H', height, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
+    INT("steps", NULL, 0, steps, 1, 1000, "28; 4 without guidance embedding", "denoising steps", true),
+    REAL("guidance", 'g', "X", guidance, 0, 100, "3.5",
+         "distilled guidance; ignored by models without its embedding", true),
+    {"seed", NULL, 'S', FX_FLAG_SEED, "N", AT(seed), 0, 0, NULL, "random, printed",
+     "of the noise: the same seed gives the same picture on any number of ranks", FX_CMD_GENERATE, true},
+    INT("t5-len", NULL, 0, t5_len, 1, 512, "the model's",
+        "text tokens; longer prompts are cut with a warning", true),
+    INT("ulysses", "ulysses-degree", 0, ulysses, 1, 65536, "gcd(heads, ranks)", "ranks that share the heads",
+        false),
+    INT("ring", "ring-degree", 0, ring, 1, 65536, "ranks / ulysses", "ranks that pass keys and values round",
+        false),
+    CHOICE("layout", layout, "auto|even|stream", "auto",
+           "rows per rank: evenly split, or text and image on different ranks", false),
+    CHOICE("exact", exact, "auto|on|off", "auto",
+           "on: any mesh gives the bytes of one rank (auto: where that is free)", false),
+    INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
+    CHOICE("backend", backend, "auto|cpu|ref", "auto",
+           "what computes: oneDNN, or plain loops in double precision", true),
+    CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", true),
+    REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
+         false),
+    TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON", false),
+    TEXT("dump", 0, "DIR", dump, NULL,
+         "write intermediate tensors as .npy files (with -n: of the first picture)", false),
+    SWITCH("json", 0, json, "print JSON on the standard output", FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
+           FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("verbose", 'v', verbose, "details, and the source line of an error",
+           FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE),
+    SWITCH("help", 'h', help, "print this help", FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+};
+const int fx_flag_count = sizeof fx_flags / sizeof fx_flags[0];
+
+const fx_command_row fx_command_rows[] = {
+    {"generate", FX_CMD_GENERATE, true, "[mpirun -np RANKS] fluxpar generate -m DIR -p TEXT [flags]",
+     "make a picture from a prompt, on one or many ranks"},
+    {"inspect", FX_CMD_INSPECT, false, "fluxpar inspect PATH [--json]",
+     "what is this model: kind, sizes, dtypes, missing parts"},
+    {"info", FX_CMD_INFO, false, "fluxpar info IMG.png [--json]", "how was this picture made"},
+    {"version", FX_CMD_VERSION, false, "fluxpar version", "versions of fluxpar and of all libraries"},
+    {"help", FX_CMD_HELP, false, "fluxpar help [subcommand]", "this help, or that of a subcommand"},
+};
+const int fx_command_row_count = sizeof fx_command_rows / sizeof fx_command_rows[0];

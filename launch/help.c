@@ -1,0 +1,122 @@
+/* --help and the echo of the given flags, both written from the table in flags.c. */
+#include "launch/options.h"
+
+#include <string.h>
+
+static const char intro[] =
+    "fluxpar makes one FLUX.1 picture on many processors at once.\n"
+    "\n"
+    "  fluxpar generate -m launch/demo/model -p \"a slice of pizza on a blue background\"\n"
+    "  mpirun -np 4 fluxpar generate -m /models/FLUX.1-dev -p \"a lighthouse\" -S 7 -o lighthouse.png\n";
+
+static const char outro[] =
+    "\n"
+    "Exit codes: 0 ok, 2 usage or launch, 3 model file, 4 device or driver, 5 communication or peer lost,\n"
+    "6 non-finite numbers, 7 output or part of a batch failed, 8 memory, 130/143 stopped by a signal.\n";
+
+static const char generate_notes[] = "\n"
+                                     "A flag given twice: the last one counts. --flag=value works too. Talk "
+                                     "goes to the standard error; the standard\n"
+                                     "output gets one line per picture, its path. With the same seed every "
+                                     "Ulysses-only mesh, and with --exact on\n"
+                                     "every mesh, writes the same bytes as one rank.\n";
+
+/* "text, wrapped at 110 columns" starting in column 32. */
+static void print_wrapped(FILE *to, const char *text)
+{
+    enum { LEFT = 32, RIGHT = 110 };
+    int column = LEFT;
+    while (*text) {
+        const size_t word = strcspn(text, " ");
+        if (column > LEFT && column + 1 + (int)word > RIGHT) {
+            fprintf(to, "\n%*s", LEFT, "");
+            column = LEFT;
+        } else if (column > LEFT) {
+            fputc(' ', to);
+            column++;
+        }
+        fprintf(to, "%.*s", (int)word, text);
+        column += (int)word;
+        text += word;
+        text += strspn(text, " ");
+    }
+    fputc('\n', to);
+}
+
+static void print_flag(FILE *to, const fx_flag *f)
+{
+    char left[96], right[512];
+    int n = f->letter ? snprintf(left, sizeof left, "  -%c, --%s", f->letter, f->name)
+                      : snprintf(left, sizeof left, "      --%s", f->name);
+    if (f->arg) snprintf(left + n, sizeof left - (size_t)n, " %s", f->arg);
+    n = snprintf(right, sizeof right, "%s", f->help);
+    if (f->kind == FX_FLAG_INT || f->kind == FX_FLAG_REAL)
+        n += snprintf(right + n, sizeof right - (size_t)n, "; %.0f to %.0f", f->lo, f->hi);
+    if (f->alias) n += snprintf(right + n, sizeof right - (size_t)n, "; also --%s", f->alias);
+    const bool required = f->fallback && !strncmp(f->fallback, "required", 8);
+    if (f->fallback)
+        snprintf(right + n, sizeof right - (size_t)n, " (%s%s)", required ? "" : "default: ", f->fallback);
+    fprintf(to, "%-31s ", left);
+    if (strlen(left) > 31) fprintf(to, "\n%32s", "");
+    print_wrapped(to, right);
+}
+
+static void program_help(FILE *to)
+{
+    fprintf(to, "%s\nSubcommands:\n", intro);
+    for (int i = 0; i < fx_command_row_count; i++)
+        fprintf(to, "  %-9s %s\n", fx_command_rows[i].name, fx_command_rows[i].summary);
+    fprintf(to,
+            "\n'fluxpar SUBCOMMAND --help' lists its flags; 'fluxpar --version' the versions of all "
+            "libraries.\n%s",
+            outro);
+}
+
+void fx_options_help(FILE *to, unsigned command)
+{
+    const fx_command_row *cmd = fx_command_of(command);
+    if (!cmd || command == FX_CMD_HELP || command == FX_CMD_VERSION) {
+        program_help(to);
+        return;
+    }
+    fprintf(to, "usage: %s\n%s\n\n", cmd->usage, cmd->summary);
+    for (int i = 0; i < fx_flag_count; i++)
+        if (fx_flags[i].commands & command) print_flag(to, &fx_flags[i]);
+    if (command == FX_CMD_GENERATE) fputs(generate_notes, to);
+    fputs(outro, to);
+}
+
+/* Quotes for a shell when anything but plain characters is in it. */
+static size_t put_quoted(char *buf, size_t size, size_t at, const char *text)
+{
+    const size_t plain =
+        strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:+=,@%");
+    if (*text && !text[plain]) return at + (size_t)snprintf(buf + at, size - at, " %s", text);
+    if (at + 3 >= size) return at;
+    buf[at++] = ' ';
+    buf[at++] = '\'';
+    for (; *text && at + 6 < size; text++) {
+        if (*text == '\'')
+            at += (size_t)snprintf(buf + at, size - at, "'\\''");
+        else
+            buf[at++] = (unsigned char)*text < ' ' ? ' ' : *text;
+    }
+    if (at + 1 < size) buf[at++] = '\'';
+    buf[at] = 0;
+    return at;
+}
+
+void fx_options_echo(const fx_options *o, char *buf, size_t size)
+{
+    size_t at = 0;
+    buf[0] = 0;
+    for (int i = 0; i < fx_flag_count; i++) {
+        const fx_flag *f = &fx_flags[i];
+        char number[64];
+        if (!(o->given >> i & 1) || at + 80 > size) continue;
+        at += (size_t)snprintf(buf + at, size - at, "%s--%s", at ? " " : "", f->name);
+        if (f->kind != FX_FLAG_SWITCH)
+            at = put_quoted(buf, size, at, fx_flag_text(o, f, number, sizeof number));
+        if (at >= size) at = size - 1;
+    }
+}

@@ -1,0 +1,20 @@
+/* Signals: SIGINT, SIGTERM and SIGHUP raise the stop flag and start a hard deadline; SIGSEGV, SIGBUS,
+ * SIGABRT, SIGFPE and SIGILL print one line and end the process. */
+#ifndef FX_LAUNCH_SIGNALS_H
+#define FX_LAUNCH_SIGNALS_H
+
+/* Call at start, and again after MPI has started (it installs handlers of its own). */
+void fx_signals_install(void);
+/* *word becomes 1 when a stop signal arrives: other ranks then know that this one leaves by itself. NULL:
+ * none. */
+void fx_signals_leaving(int *word);
+/* The run is over and all is said: from now on a signal only ends the process, with this exit code. (mpirun
+ * sends SIGTERM to all ranks as soon as one of them has left with another code than 0.) */
+void fx_signals_over(int exit_code);
+/* The error line of a stop signal: which, and during what. */
+void fx_signals_print(void);
+/* From now on the process has this long to end; then it is ended with this exit code, temporary files
+ * removed. */
+void fx_signals_deadline(double seconds, int exit_code);
+
+#endif

@@ -1,0 +1,137 @@
+/* The voice of the program; see talk.h. stdout is not touched here: results go there, from main.c and the
+ * commands. */
+#include "launch/talk.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/core/log.h"
+
+static struct {
+    int rank, ranks, prefix_length;
+    bool quiet, verbose;
+    char host[64], device[64], prefix[192];
+    _Atomic(const char *) phase;
+    int own; /* claim word of a process alone */
+    int *_Atomic claim;
+} talk = {.ranks = 1};
+
+static void write_all(const char *text, size_t length)
+{
+    while (length) {
+        const ssize_t n = write(STDERR_FILENO, text, length);
+        if (n <= 0) return; /* nobody listens; the exit code still tells */
+        text += n;
+        length -= (size_t)n;
+    }
+}
+
+/* One line: control characters of file names and messages become blanks. */
+static void write_line(const char *prefix, const char *text)
+{
+    char line[4096];
+    int n = snprintf(line, sizeof line - 1, "%s%s", prefix, text);
+    if (n > (int)sizeof line - 2) n = sizeof line - 2;
+    for (int i = 0; i < n; i++)
+        if ((unsigned char)line[i] < ' ' || line[i] == 127) line[i] = ' ';
+    line[n++] = '\n';
+    write_all(line, (size_t)n);
+}
+
+static void sink(fx_log_level level, const char *message)
+{
+    char prefix[64];
+    if (talk.quiet || (level == FX_LOG_DETAIL ? !talk.verbose : talk.rank != 0)) return;
+    if (level == FX_LOG_DETAIL)
+        snprintf(prefix, sizeof prefix, "fluxpar: rank %d: ", talk.rank);
+    else
+        snprintf(prefix, sizeof prefix, "fluxpar: %s: ", level == FX_LOG_WARN ? "warning" : "note");
+    write_line(prefix, message);
+}
+
+static void make_prefix(char *out, size_t size, int rank)
+{
+    snprintf(out, size, "fluxpar: error: rank %d (%s, %s): ", rank, fx_talk_host(),
+             talk.device[0] ? talk.device : "cpu");
+}
+
+void fx_talk_open(int rank, int ranks, const char *device, bool quiet, bool verbose)
+{
+    talk.rank = rank;
+    talk.ranks = ranks;
+    talk.quiet = quiet;
+    talk.verbose = verbose;
+    snprintf(talk.device, sizeof talk.device, "%s", device);
+    make_prefix(talk.prefix, sizeof talk.prefix, rank);
+    talk.prefix_length = (int)strlen(talk.prefix);
+    if (!atomic_load(&talk.claim)) atomic_store(&talk.claim, &talk.own);
+    fx_log_install(sink);
+}
+
+bool fx_talk_quiet(void)
+{
+    return talk.quiet || talk.rank != 0;
+}
+
+const char *fx_talk_host(void)
+{
+    if (!talk.host[0] && gethostname(talk.host, sizeof talk.host - 1))
+        snprintf(talk.host, sizeof talk.host, "?");
+    talk.host[strcspn(talk.host, ".")] = 0;
+    return talk.host;
+}
+
+void fx_talk_share(int *word)
+{
+    atomic_store(&talk.claim, word ? word : &talk.own);
+}
+
+bool fx_talk_claim(void)
+{
+    int *word = atomic_load(&talk.claim);
+    return !__atomic_exchange_n(word ? word : &talk.own, 1, __ATOMIC_SEQ_CST);
+}
+
+void fx_talk(const char *fmt, ...)
+{
+    if (fx_talk_quiet()) return;
+    char text[4096];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    write_line("", text);
+}
+
+void fx_talk_error(fx_status status, int rank, const char *message)
+{
+    if (!fx_talk_claim()) return;
+    char prefix[192], text[3072];
+    make_prefix(prefix, sizeof prefix, rank < 0 ? talk.rank : rank);
+    snprintf(text, sizeof text, "%s", *message ? message : fx_status_name(status));
+    if (talk.verbose) {
+        const size_t at = strlen(text);
+        snprintf(text + at, sizeof text - at, " [%s, %s]", fx_status_name(status), fx_error_where());
+    }
+    write_line(prefix, text);
+}
+
+const char *fx_talk_prefix(int *length)
+{
+    *length = talk.prefix_length;
+    return talk.prefix;
+}
+
+void fx_talk_phase(const char *phase)
+{
+    atomic_store(&talk.phase, phase);
+}
+
+const char *fx_talk_phase_now(void)
+{
+    const char *phase = atomic_load(&talk.phase);
+    return phase ? phase : "start";
+}

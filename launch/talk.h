@@ -1,0 +1,30 @@
+/* Everything a person reads on the standard error: the one error line, notes and warnings, the lines of a
+ * run. Each line is one write, so that lines of several ranks never mix. */
+#ifndef FX_LAUNCH_TALK_H
+#define FX_LAUNCH_TALK_H
+
+#include "runtime/core/status.h"
+#include <stdbool.h>
+
+/* Until it is called, this process is rank 0 of 1 on this host. Installs the sink of fx_log. */
+void fx_talk_open(int rank, int ranks, const char *device, bool quiet, bool verbose);
+bool fx_talk_quiet(void);
+const char *fx_talk_host(void);
+
+/* The first process to claim prints; word lies in memory that the ranks of a node share (NULL: a private
+ * one). */
+void fx_talk_share(int *word);
+bool fx_talk_claim(void); /* async-signal-safe */
+
+/* A line of the run: rank 0, not with -q. Adds the newline. */
+__attribute__((format(printf, 1, 2))) void fx_talk(const char *fmt, ...);
+/* "fluxpar: error: rank R (host, device): MESSAGE", if no other rank has printed. rank -1: this one. */
+void fx_talk_error(fx_status, int rank, const char *message);
+
+/* For signal handlers: the prefix "fluxpar: error: rank R (host, device): " and its length. */
+const char *fx_talk_prefix(int *length);
+/* What this rank does, for the line of a fatal signal ("denoise"). */
+void fx_talk_phase(const char *phase);
+const char *fx_talk_phase_now(void);
+
+#endif
