@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* clang-format off */
 #define EACH_SLOT(X)                                                                                         \
     X(packed_bytes)                                                                                          \
     X(pack) X(linear_scratch) X(conv2d_scratch) X(attention_scratch) X(linear) X(conv2d) X(attention)        \
         X(attention_merge) X(norm_mod) X(layer_norm) X(rms_norm) X(gate_add) X(qk_norm_rope) X(axpy)         \
             X(activate) X(glu) X(embed) X(copy) X(row_stats) X(group_norm) X(upsample2x) X(to_rgb8)          \
                 X(count_nonfinite) X(upload) X(download) X(sync) X(close)
+/* clang-format on */
 
 #define ONE(slot) +1
 _Static_assert(sizeof(fx_ops) == sizeof(const char *) + (0 EACH_SLOT(ONE)) * sizeof(void (*)(void)),

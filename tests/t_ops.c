@@ -1,6 +1,7 @@
 /* Every op of every backend against ref (f64), by the error budgets of kernels/ops.h.
- *   t_ops [op-pattern] [seed]      pattern as in the shell ('attention*'); the seed is printed and replays
- * bit for bit T_OPS_BACKEND=ref checks the checker: ref against itself. Structure: tests/ops/ops_test.h. */
+ *   t_ops [op-pattern] [seed]      pattern as in the shell ('attention*'); the seed replays bit for bit
+ * ONEDNN_MAX_CPU_ISA=AVX2 (AVX512_CORE, SSE41) tries the cpu backend's other instruction sets;
+ * T_OPS_BACKEND=ref checks the checker: ref against itself. Structure: tests/ops/ops_test.h. */
 #include "tests/ops/ops_test.h"
 #include "tests/test.h"
 

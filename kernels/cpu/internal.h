@@ -63,7 +63,7 @@ typedef struct fx_cpu {
     const fx_cpu_tile *tile;
     void *memory;
     fx_cpu_buf *buf; /* [threads] */
-    struct fx_dnnl *dnnl;
+    
 } fx_cpu;
 
 static inline fx_cpu *fx_cpu_of(const fx_backend *be) { return (fx_cpu *)be->impl; }
