@@ -49,7 +49,8 @@ fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, 
         goto out;
     }
     if (!parent) f->transport = transport;
-    *c = (fx_comm){.ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
+    *c = (fx_comm){
+        .ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
     list = NULL;
     if (ops->attach) FX_TRY_OUT(ops->attach(c));
     f->refs++;

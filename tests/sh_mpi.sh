@@ -6,6 +6,7 @@ build=${1:-${FX_BUILD:-build}}
 comm=$build/tests/t_comm
 shard=$build/tests/t_shard
 slabs=$build/tests/t_slabs
+fault=$build/tests/tool_comm_fault
 cases=quick
 [ -n "$FX_LONG" ] && cases=all # three times as many, three times as long
 passed=0
@@ -59,7 +60,7 @@ OMPI_MCA_btl=self,tcp start 3 "$comm"
 [ $? = 0 ] && verdict 1 || verdict 0 "sockets"
 
 fault() { # what, wanted exit code (of mpirun: 137 when it saw the kill), wanted words
-    start 4 "$comm" "$1"
+    start 4 "$fault" "$1"
     code=$?
     good=0
     if [ $code = "$2" ] && grep -q "$3" "$out" && ! grep -q 'was forgotten' "$out"; then good=1; fi
@@ -70,7 +71,7 @@ fault late 5 "FX_ECOMM after 1.* s: rank [012] waited 1 s in 'denoise step 3' fo
 fault stopped 5 "FX_ECOMM after 1.* s: rank [012] waited 1 s in 'denoise step 3' for rank 3; "
 fault signal 143 "FX_ESIGNAL after 0.0 s: stopped by signal 15 in 'denoise step 3'"
 # mpirun may end the job before the survivors' deadline: the code is its own (137) then.
-start 4 "$comm" killed
+start 4 "$fault" killed
 code=$?
 [ $code != 0 ] && [ $code != 124 ] && verdict 1 || verdict 0 "a killed rank: mpirun returned $code"
 

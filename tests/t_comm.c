@@ -1,14 +1,8 @@
 /* The transport contract on 1..8 ranks: exact integer payloads, transfers in flight together, uneven and
  * empty counts, collectives, votes, splits, shared memory of a node. Run under mpirun by tests/sh_mpi.sh;
- * alone it tests one rank. "late", "stopped", "killed", "signal" are faults that end the job; "big" moves
- * more than 2 GiB. */
-#include <signal.h>
-#include <time.h>
-#include <unistd.h>
-
+ * alone it tests one rank. */
 #include "parallel/comm.h"
 #include "parallel/node_share.h"
-#include "runtime/core/clock.h"
 #include "tests/test_ranks.h"
 
 enum { MOST = 16, WORDS = 4096 };
@@ -93,6 +87,36 @@ static void test_bad_calls(fx_comm *c)
     T_CHECK(fx_comm_transfer(c, 1, &self, 0, NULL, &t) == FX_EINVAL, "to itself without a receive");
     T_CHECK(fx_comm_broadcast(c, -1, a, 1) == FX_EINVAL, "root -1");
     T_OK(fx_comm_barrier(c)); /* wrong arguments are not a broken communicator */
+}
+
+/* A ticket is good once, also when its slot is in use again. */
+static void test_tickets(fx_comm *c)
+{
+    uint32_t a = 1, b = 2;
+    fx_ticket t, old;
+    const int me = fx_comm_rank(c), size = fx_comm_size(c);
+    const fx_xfer out = {(me + 1) % size, &a, 4}, in = {(me + size - 1) % size, &b, 4};
+    T_OK(fx_comm_transfer(c, 1, &out, 1, &in, &t));
+    old = t;
+    T_OK(fx_comm_wait(c, &t));
+    T_OK(fx_comm_transfer(c, 1, &out, 1, &in, &t));
+    T_CHECK(fx_comm_wait(c, &old) == (size > 1 ? FX_EINVAL : FX_OK), "an old ticket");
+    T_OK(fx_comm_wait(c, &t));
+}
+
+/* Collectives do not mix with transfers, whatever comes first on a rank. */
+static void test_lanes(fx_comm *c)
+{
+    uint32_t a = 0xabcd0000u + (uint32_t)fx_comm_rank(c), b = 0;
+    int64_t sum = 1;
+    fx_ticket t;
+    const int me = fx_comm_rank(c), size = fx_comm_size(c), left = (me + size - 1) % size;
+    const fx_xfer out = {(me + 1) % size, &a, 4}, in = {left, &b, 4};
+    if (me % 2) T_OK(fx_comm_all_reduce_i64(c, FX_SUM, &sum, 1));
+    T_OK(fx_comm_transfer(c, 1, &out, 1, &in, &t));
+    if (me % 2 == 0) T_OK(fx_comm_all_reduce_i64(c, FX_SUM, &sum, 1));
+    T_OK(fx_comm_wait(c, &t));
+    T_CHECK(b == 0xabcd0000u + (uint32_t)left && sum == size, "%x, sum %lld", b, (long long)sum);
 }
 
 static void test_broadcast(fx_comm *c)
@@ -190,8 +214,11 @@ static void test_split(fx_comm *c)
             fx_comm_rank(half), fx_comm_size(half));
     flight f = {malloc(MOST * 2 * WORDS * 4), malloc(MOST * 2 * WORDS * 4), {-1, 0}};
     flight g = {malloc(MOST * 2 * WORDS * 4), malloc(MOST * 2 * WORDS * 4), {-1, 0}};
-    launch(c, &f, 900);
-    launch(half, &g, 901);
+    for (int k = 0; k < 2; k++) /* only the order within a communicator counts */
+        if ((fx_comm_rank(half) + k) % 2)
+            launch(c, &f, 900);
+        else
+            launch(half, &g, 901);
     int64_t sum = me;
     T_OK(fx_comm_all_reduce_i64(half, FX_SUM, &sum, 1));
     land(c, &f, 900);
@@ -206,6 +233,13 @@ static void test_split(fx_comm *c)
     T_CHECK((none == NULL) == (me == 0), "a rank may stay out");
     if (none) test_vote(none);
     fx_comm_close(&none);
+    for (int k = 0; k < 2; k++)
+        if ((fx_comm_rank(half) + k) % 2)
+            launch(again, &f, 902);
+        else
+            launch(half, &g, 903);
+    land(again, &f, 902);
+    land(half, &g, 903);
     test_broadcast(again);
     fx_comm_close(&again);
     fx_comm_close(&half);
@@ -284,60 +318,7 @@ static void test_plan(void)
     T_CHECK(strlen(fx_comm_describe()) > 3, "%s", fx_comm_describe());
 }
 
-static void pause_s(double s)
-{
-    nanosleep(&(struct timespec){(time_t)s, (long)((s - (double)(time_t)s) * 1e9)}, NULL);
-}
-
-/* Waits in all ranks but the last, which does what `fault` says. Prints the error and ends the job; sh_mpi.sh
- * reads. */
-static int fault(fx_comm *c, const char *what)
-{
-    const int last = fx_comm_size(c) - 1;
-    fx_comm *sub;
-    if (fx_comm_split(c, 0, last - fx_comm_rank(c), &sub)) return 1; /* other numbers than in the whole job */
-    fx_comm_set_timeout(sub, 1);
-    fx_comm_set_phase(c, "denoise step 3");
-    if (fx_comm_barrier(c)) return 1;
-    if (fx_comm_rank(c) == last) {
-        if (!strcmp(what, "stopped")) raise(SIGSTOP); /* mpirun wakes it to end it */
-        if (!strcmp(what, "killed")) raise(SIGKILL);
-        pause_s(30);
-    } else if (!strcmp(what, "signal"))
-        fx_stop_request(SIGTERM);
-    const double begin = fx_now_s();
-    const fx_status st = fx_comm_barrier(sub);
-    printf("%s after %.1f s: %s\n", fx_status_name(st), fx_now_s() - begin, fx_error());
-    if (fx_comm_barrier(c) != st || fx_comm_vote(sub, FX_OK, NULL) != st)
-        printf("the failure was forgotten\n");
-    fflush(stdout);
-    fx_comm_abort(c, fx_exit_code(st));
-}
-
-static int big(fx_comm *c)
-{
-    const size_t bytes = ((size_t)5 << 29) + 12345; /* 2.5 GiB */
-    const int me = fx_comm_rank(c);
-    unsigned char *data = malloc(bytes);
-    fx_ticket t;
-    if (!data || fx_comm_size(c) != 2) {
-        free(data);
-        return 77;
-    }
-    for (size_t i = 0; i < bytes; i++) data[i] = me ? 0 : (unsigned char)(i * 2654435761u >> 13);
-    const fx_xfer x = {1 - me, data, bytes};
-    const double begin = fx_now_s();
-    T_OK(me ? fx_comm_transfer(c, 0, NULL, 1, &x, &t) : fx_comm_transfer(c, 1, &x, 0, NULL, &t));
-    T_OK(fx_comm_wait(c, &t));
-    size_t bad = 0;
-    for (size_t i = 0; i < bytes; i++) bad += data[i] != (unsigned char)(i * 2654435761u >> 13);
-    T_CHECK(bad == 0, "%zu bytes wrong", bad);
-    if (me) printf("2.5 GiB in %.2f s\n", fx_now_s() - begin);
-    free(data);
-    return test_end_ranks(c, "comm big");
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
     fx_comm *c;
     char name[64];
@@ -345,23 +326,20 @@ int main(int argc, char **argv)
         printf("cannot open: %s\n", fx_error());
         return 2;
     }
-    int rc;
-    if (argc > 1)
-        rc = !strcmp(argv[1], "big") ? big(c) : fault(c, argv[1]);
-    else {
-        test_transfers(c);
-        test_bad_calls(c);
-        test_broadcast(c);
-        test_gather(c);
-        test_reduce(c);
-        test_vote(c);
-        test_split(c);
-        test_statistics(c);
-        test_share(c);
-        test_plan();
-        snprintf(name, sizeof name, "comm on %d ranks", fx_comm_size(c));
-        rc = test_end_ranks(c, name);
-    }
+    test_transfers(c);
+    test_bad_calls(c);
+    test_tickets(c);
+    test_lanes(c);
+    test_broadcast(c);
+    test_gather(c);
+    test_reduce(c);
+    test_vote(c);
+    test_split(c);
+    test_statistics(c);
+    test_share(c);
+    test_plan();
+    snprintf(name, sizeof name, "comm on %d ranks", fx_comm_size(c));
+    const int rc = test_end_ranks(c, name);
     fx_comm_finish(&c);
     return rc;
 }

@@ -89,6 +89,10 @@ static void test_choice(void)
     T_OK(fx_layout_open(FX_LAYOUT_STREAM, 8, (const int64_t[]){512, 4096, 0}, &l));
     T_CHECK(l.part[0][FX_TEXT].count == 512 && l.part[1][FX_TEXT].count == 0, "8 = 1 + 7");
     fx_layout_close(&l);
+    T_OK(fx_layout_open(FX_LAYOUT_STREAM, 3, (const int64_t[]){10, 10, 0},
+                        &l)); /* 1 + 2 and 2 + 1 cost the same */
+    T_CHECK(l.part[0][FX_TEXT].count == 10 && l.part[2][FX_IMAGE].count == 5, "a tie takes fewer text ranks");
+    fx_layout_close(&l);
     T_CHECK(fx_layout_open(FX_LAYOUT_STREAM, 1, (const int64_t[]){5, 5, 0}, &l) == FX_EINVAL &&
                 strstr(fx_error(), "--layout even"),
             "%s", fx_error());
