@@ -18,8 +18,8 @@ static const char generate_notes[] = "\n"
                                      "A flag given twice: the last one counts. --flag=value works too. Talk "
                                      "goes to the standard error; the standard\n"
                                      "output gets one line per picture, its path. With the same seed every "
-                                     "Ulysses-only mesh, and with --exact on\n"
-                                     "every mesh, writes the same bytes as one rank.\n";
+                                     "mesh writes the same bytes as one rank,\n"
+                                     "unless --exact off lets ring meshes merge partial results.\n";
 
 /* "text, wrapped at 110 columns" starting in column 32. */
 static void print_wrapped(FILE *to, const char *text)

@@ -84,7 +84,7 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     FX_CHECK(ex, FX_ENOMEM, "no memory for an exchange");
     *ex = (fx_exchange){.be = be, .comm = comm, .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
     ex->dry = fx_planning(be);
-    ex->exact = m->ring == 1 || opt->exact == FX_EXACT_ON;
+    ex->exact = m->ring == 1 || opt->exact != FX_EXACT_OFF;
     ex->hops = !ex->exact;
     ex->ui = ex->me % m->ulysses;
     ex->ri = ex->me / m->ulysses;

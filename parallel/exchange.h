@@ -22,7 +22,7 @@ typedef struct fx_exchange fx_exchange;
 
 typedef struct fx_exchange_options {
     fx_mesh mesh;
-    fx_exact exact; /* auto: as the mesh is (ulysses-only is exact); on: K/V gathered round the ring, keys in global order */
+    fx_exact exact; /* auto and on: K/V of all ring members gathered, keys in joint order; off: K/V hop, partial results merge */
     int heads, head_dim;
     float qk_eps; /* 1e-6 */
 } fx_exchange_options;

@@ -59,7 +59,7 @@ static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
                           .t5_len = m->text.t5_len, .heads = (int)m->dit_config.heads,
                           .double_blocks = m->dit_config.double_blocks, .single_blocks = m->dit_config.single_blocks,
                           .hash = m->hash, .mesh = *mesh, .layout = p->opt.layout, .threads = p->be->threads,
-                          .exact = mesh->ring == 1 || p->opt.exact == FX_EXACT_ON,
+                          .exact = mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF,
                           .parameters = fx_store_parameters(m->store), .weight_bytes = fx_store_bytes(m->store), .backend = fx_backend_describe(p->be)};
     strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
 }

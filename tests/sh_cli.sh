@@ -62,12 +62,14 @@ check "2 ranks: exit 0" rc_is 0
 check "2 ranks: same bytes as 1" cmp -s one.png p2.png
 check "2 ranks: one path on stdout" same "$(cat "$out")" p2.png
 check "2 ranks: header" says "^run +2 ranks on 1 node, mesh 2x1"
-gen_mpi 2 -o p2ring.png --ulysses 1 --ring 2
+gen_mpi 2 -o p2ring.png --ulysses 1 --ring 2 --exact off
 check "ring: exit 0" rc_is 0
 fx info --json p2ring.png
 check "a run that is not exact names its mesh" prints '"mesh": "1x2"'
 gen_mpi 2 -o p2exact.png --ulysses-degree 1 --ring-degree=2 --exact on
 check "ring with --exact on: same bytes as 1" cmp -s one.png p2exact.png
+gen_mpi 2 -o p2auto.png --ulysses 1 --ring 2
+check "ring by default: same bytes as 1" cmp -s one.png p2auto.png
 
 # ---- metadata ----
 fx info --json one.png
@@ -139,6 +141,9 @@ check "--dump does not change the picture" cmp -s dumped.png two.png
 fx inspect "$model"
 check "inspect: exit 0" rc_is 0
 for word in 'kind +flux-' '^transformer ' '^text_encoder ' '^text_encoder_2 ' '^vae ' 'bf16' 'usable +yes'; do check "inspect: $word" prints "$word"; done
+hash=$(sed -n 's/^hash *//p' "$out")
+fx info one.png
+check "inspect and info show the same hash" prints "^model_hash +$hash\$"
 fx inspect "$model" --json
 check "inspect --json" prints '"usable": true'
 fx inspect synthetic:flux-dev:1+2

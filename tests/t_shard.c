@@ -209,7 +209,7 @@ static void test_meshes(fx_comm *comm, fx_backend *be, int heads, const int64_t 
                 job j = {comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f}, style % 4};
                 if (fx_layout_open((fx_layout_kind)kind, ranks, rows, &j.layout) != FX_OK) continue;
                 T_OK(fx_mesh_make(ranks, heads, u, 0, &j.opt.mesh));
-                const bool exact = u == ranks || e == FX_EXACT_ON;
+                const bool exact = u == ranks || e != FX_EXACT_OFF;
                 snprintf(what, sizeof what,
                          "%s %s, %d heads, rows %d %d %d, mesh %dx%d, %s, exact %d, style %d", be->ops->name,
                          fx_dtype_name(be->dtype), heads, (int)rows[0], (int)rows[1], (int)rows[2], u,

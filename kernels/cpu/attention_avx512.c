@@ -1,6 +1,8 @@
 /* AVX-512 parts of attention: the softmax rows (16 scores at a time, a block of 256 held in registers) and the packing of
  * bf16 keys and values. 2^x = 2^floor(x) * q(x - floor(x)): vreduce, a polynomial (relative error 1.3e-7, exact at 0),
- * vscalef; -inf gives 0 and NaN stays. */
+ * vscalef; -inf gives 0 and NaN stays.
+ * The running maximum is rounded up to an integer (scores are in units of ln 2): weights under two maxima then differ by
+ * a power of two, and nearly always round alike to bf16, so a ring of key blocks rounds as one pass over all keys does. */
 #include "kernels/cpu/attention.h"
 
 #if FX_X86
@@ -70,7 +72,7 @@ FX_TARGET_AVX512 INLINE void weigh(const fx_softmax *j, int64_t r, __m512 *x, in
 {
     __m512 top = x[0];
     UNROLL for (int i = 1; i < count; i++) top = _mm512_max_ps(top, x[i]);
-    const float before = j->max[r], here = _mm512_reduce_max_ps(top) * scale.c, now = here > before ? here : before;
+    const float before = j->max[r], here = ceilf(_mm512_reduce_max_ps(top) * scale.c), now = here > before ? here : before;
     const float base = now == -INFINITY ? 0.0f : now;
     const __m512 minus = _mm512_set1_ps(-base), c = _mm512_set1_ps(scale.c), c_low = _mm512_set1_ps(scale.c_low);
     __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
