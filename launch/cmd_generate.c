@@ -22,6 +22,7 @@
 #include "runtime/core/log.h"
 #include "runtime/io/png.h"
 #include "runtime/pipeline.h"
+#include "runtime/request.h"
 
 typedef struct job {
     fx_run *s;
@@ -36,21 +37,6 @@ typedef struct job {
 
 /* ---- before the weights ---- */
 
-static fx_status check_size(const char *name, int64_t size, int64_t multiple)
-{
-    if (!size || size % multiple == 0) return FX_OK;
-    const int64_t below = size / multiple * multiple;
-    if (!below)
-        return FX_FAIL(
-            FX_EINVAL,
-            "--%s %lld is too small; the model makes multiples of %lld pixels; the nearest is %lld", name,
-            (long long)size, (long long)multiple, (long long)multiple);
-    return FX_FAIL(
-        FX_EINVAL,
-        "--%s %lld is not possible; the model makes multiples of %lld pixels; the nearest are %lld and %lld",
-        name, (long long)size, (long long)multiple, (long long)below, (long long)(below + multiple));
-}
-
 /* What can be refused from the configs alone is refused before 30 GB are read. */
 static fx_status check_model(const fx_options *o, int ranks)
 {
@@ -59,8 +45,8 @@ static fx_status check_model(const fx_options *o, int ranks)
     FX_TRY(fx_look_at(o->model, &look));
     FX_CHECK(!look.problems, FX_EFORMAT, "model %s: %s", o->model, look.problem[0]);
     if (!look.configs) return FX_OK;
-    FX_TRY(check_size("width", o->width, look.multiple));
-    FX_TRY(check_size("height", o->height, look.multiple));
+    if (o->width) FX_TRY(fx_request_check_side("width", (int)o->width, (int)look.multiple));
+    if (o->height) FX_TRY(fx_request_check_side("height", (int)o->height, (int)look.multiple));
     return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
 }
 

@@ -14,7 +14,7 @@ fx_pipeline_options fx_pipeline_default_options(const char *model)
 
 fx_request fx_default_request(const char *prompt) { return (fx_request){.prompt = prompt, .guidance = -1}; }
 
-static fx_status check_side(const char *name, int value, int multiple)
+fx_status fx_request_check_side(const char *name, int value, int multiple)
 {
     const int below = value / multiple * multiple, above = below + multiple;
     FX_CHECK(value > 0 && value <= MAX_PIXELS, FX_EINVAL, "--%s %d is out of range; use %d to %d", name, value, multiple,
@@ -34,8 +34,8 @@ fx_status fx_request_complete(const fx_model_facts *f, fx_request *r)
     if (!r->t5_len) r->t5_len = f->t5_len;
     if (r->guidance < 0) r->guidance = 3.5;
     FX_CHECK(r->prompt, FX_EINVAL, "no prompt");
-    FX_TRY(check_side("width", r->width, f->size_multiple));
-    FX_TRY(check_side("height", r->height, f->size_multiple));
+    FX_TRY(fx_request_check_side("width", r->width, f->size_multiple));
+    FX_TRY(fx_request_check_side("height", r->height, f->size_multiple));
     FX_CHECK(r->steps >= 1 && r->steps <= MAX_STEPS, FX_EINVAL, "--steps %d is out of range; use 1 to %d", r->steps, MAX_STEPS);
     FX_CHECK(r->guidance >= 0 && r->guidance <= MAX_GUIDANCE, FX_EINVAL, "--guidance %g is out of range; use 0 to %d",
              r->guidance, MAX_GUIDANCE);

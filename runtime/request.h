@@ -8,6 +8,8 @@
 extern "C" {
 #endif
 
+/* name: "width" or "height"; FX_EINVAL names the nearest two sizes. */
+fx_status fx_request_check_side(const char *name, int value, int multiple);
 fx_status fx_request_complete(const fx_model_facts *, fx_request *);
 
 #ifdef __cplusplus
