@@ -20,9 +20,8 @@ typedef struct fx_run {
     double start_s; /* fx_now_s() then */
 } fx_run;
 
-/* First thing after parsing. May start the same program over in this process once, with passive OpenMP
- * waiting: when the ranks of the node have more threads than cores, spinning threads are hundreds of times
- * slower. */
+/* First thing after parsing. Starts the same program over in this process once, with passive OpenMP waiting,
+ * unless the user has chosen how to wait. */
 void fx_run_prepare(char *const argv[], const fx_options *, fx_run *);
 
 /* Opens the comm and votes on `parsed` (the result of fx_options_parse), then on version and arguments. */

@@ -65,7 +65,7 @@ static void print_text(const char *path, const fx_look *l)
         printf("sizes           multiples of %lld pixels\n", (long long)l->multiple);
     }
     print_parts(l);
-    if (l->hash) printf("hash            %016llx (transformer)\n", (unsigned long long)l->hash);
+    if (l->hash) printf("hash            %016llx\n", (unsigned long long)l->hash);
     for (int i = 0; i < l->problems; i++) printf("problem         %s\n", l->problem[i]);
     printf("usable          %s\n", l->problems ? "no" : "yes");
 }
@@ -101,7 +101,7 @@ static json_t *look_json(const char *path, const fx_look *l)
         json_object_set_new(root, "transformer", sizes);
     }
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)l->hash);
-    if (root && l->hash) json_object_set_new(root, "hash", json_string(hash));
+    if (root && l->hash) json_object_set_new(root, "model_hash", json_string(hash));
     return root;
 }
 

@@ -52,7 +52,9 @@ const fx_flag fx_flags[] = {
     CHOICE("layout", layout, "auto|even|stream", "auto",
            "rows per rank: evenly split, or text and image on different ranks", false),
     CHOICE("exact", exact, "auto|on|off", "auto",
-           "auto and on: any mesh gives the bytes of one rank; off: ring meshes pass keys and values on, less memory", false),
+           "auto and on: any mesh gives the bytes of one rank; off: ring meshes pass keys and values on, "
+           "less memory",
+           false),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
     CHOICE("backend", backend, "auto|cpu|ref", "auto",
            "what computes: oneDNN, or plain loops in double precision", true),

@@ -14,12 +14,12 @@ static const char outro[] =
     "Exit codes: 0 ok, 2 usage or launch, 3 model file, 4 device or driver, 5 communication or peer lost,\n"
     "6 non-finite numbers, 7 output or part of a batch failed, 8 memory, 130/143 stopped by a signal.\n";
 
-static const char generate_notes[] = "\n"
-                                     "A flag given twice: the last one counts. --flag=value works too. Talk "
-                                     "goes to the standard error; the standard\n"
-                                     "output gets one line per picture, its path. With the same seed every "
-                                     "mesh writes the same bytes as one rank,\n"
-                                     "unless --exact off lets ring meshes merge partial results.\n";
+static const char generate_notes[] =
+    "\n"
+    "A flag given twice: the last one counts. --flag=value works too. Talk goes to the standard error; the\n"
+    "standard output gets one line per picture, its path. With the same seed every mesh, unless --exact is "
+    "off,\n"
+    "writes the same bytes as one rank.\n";
 
 /* "text, wrapped at 110 columns" starting in column 32. */
 static void print_wrapped(FILE *to, const char *text)

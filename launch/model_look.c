@@ -14,7 +14,7 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/io/json.h"
 
-static const char *const part_names[FX_LOOK_PARTS] = {"transformer", "text_encoder", "text_encoder_2", "vae"};
+static const char *const part_names[FX_LOOK_PARTS] = {"transformer", "vae", "text_encoder", "text_encoder_2"};
 
 void fx_look_problem(fx_look *l, const char *fmt, ...)
 {
@@ -260,12 +260,20 @@ static fx_status count_part(const char *path, fx_look_part *part, uint64_t *hash
     return st;
 }
 
+/* The model's hash as runtime/model.c makes it, so that it can be compared with the one in a picture. */
 void fx_look_weights(const char *path, fx_look *l)
 {
+    uint64_t hash = 0;
+    bool whole = true;
     for (int i = 0; i < FX_LOOK_PARTS; i++) {
-        uint64_t hash = 0;
+        uint64_t part = 0;
+        whole = whole && l->part[i].name && has_weights(path, l->part[i].name);
         if (!l->part[i].name || !has_weights(path, l->part[i].name)) continue;
-        if (count_part(path, &l->part[i], &hash) != FX_OK) fx_look_problem(l, "%s", fx_error());
-        if (i == 0) l->hash = hash;
+        const fx_status st = count_part(path, &l->part[i], &part);
+        if (st != FX_OK) fx_look_problem(l, "%s", fx_error());
+        whole = whole && st == FX_OK;
+        hash = (hash ^ part) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 29;
     }
+    if (whole) l->hash = hash;
 }

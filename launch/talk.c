@@ -89,6 +89,12 @@ void fx_talk_share(int *word)
     atomic_store(&talk.claim, word ? word : &talk.own);
 }
 
+void fx_talk_mute(void)
+{
+    talk.own = 1;
+    fx_talk_share(NULL);
+}
+
 bool fx_talk_claim(void)
 {
     int *word = atomic_load(&talk.claim);

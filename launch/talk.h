@@ -14,6 +14,7 @@ const char *fx_talk_host(void);
 /* The first process to claim prints; word lies in memory that the ranks of a node share (NULL: a private
  * one). */
 void fx_talk_share(int *word);
+void fx_talk_mute(void);  /* no error line from now on; the shared word is not used any more */
 bool fx_talk_claim(void); /* async-signal-safe */
 
 /* A line of the run: rank 0, not with -q. Adds the newline. */

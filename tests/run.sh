@@ -63,8 +63,9 @@ if [ "$list" = 1 ]; then
     exit 0
 fi
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 bad=()
 close() {
+    [ ${#bad[@]} = 0 ] || echo "failed tests: ${bad[*]}"
     printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
     [ "$failed" = 0 ] || exit 1
     exit 0
@@ -94,10 +95,15 @@ export FX_TESTS_DIR=$tests_dir FX_BUILD=$build_dir
 [ "$long" = 0 ] || export FX_LONG=1
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
-# count NAME EXIT LOG: adds the closing line of a test; without one the test counts as one failure (77: one skip).
+# count NAME EXIT LOG: adds the closing line of a test, or the closing lines of the programs it ran; without any the test
+# counts as one failure (77: one skip).
 count() {
     local name=$1 code=$2 log=$3 line p=0 f=0 s=0
     line=$(grep -aE "^$name: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$" "$log" | tail -n 1 || true)
+    if [ -z "$line" ]; then
+        line=$(grep -aoE '^[A-Za-z0-9_.-]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
+            awk '{p += $2; f += $4; s += $6} END {if (NR) print "all:", p, "passed,", f, "failed,", s, "skipped"}')
+    fi
     if [ -n "$line" ]; then read -r _ p _ f _ s _ <<<"${line//,/}"; fi
     if [ -z "$line" ] && [ "$code" = 77 ]; then s=1; fi
     if [ -z "$line" ] && [ "$code" = 0 ]; then code="0 without its closing line"; fi
@@ -120,6 +126,7 @@ run_one() {
     printf '%-20s %8s s  %s  %s\n' "$name" "$seconds" "$verdict" "$counts"
     printf '%s %s\n' "$seconds" "$name" >>"$log_dir/.times"
     [ "$code" != 124 ] || echo "    ended after its limit of $limit s"
+    case $verdict in FAILED*) bad+=("$name") ;; esac
     case $verdict in FAILED*) tail -n 60 "$log_dir/$name" | cut -c -300 | sed 's/^/    | /' ;; esac
     grep -ahE '^(skipped|[a-z_0-9]+: skipped): ' "$log_dir/$name" | cut -c -200 | sed 's/^/    /' | head -n 5 || true
 }
