@@ -12,9 +12,6 @@
 #include "kernels/ops.h"
 #include "launch/commands.h"
 
-#ifndef FX_SPM_VERSION
-#define FX_SPM_VERSION "linked"
-#endif
 
 static void print_compiler(void)
 {
@@ -51,7 +48,6 @@ fx_status fx_cmd_version(fx_run *s, const fx_options *o)
     printf("MPI             %s\n", fx_comm_describe());
     printf("jansson         %s\n", jansson_version_str());
     printf("libpng          %s\n", png_get_libpng_ver(NULL));
-    printf("sentencepiece   %s\n", FX_SPM_VERSION);
     printf("PCRE2           %s\n", pcre);
     printf("utf8proc        %s\n", utf8proc_version());
     printf("xxHash          %u.%u.%u\n", XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,

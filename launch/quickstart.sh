@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 deps_only=0 jobs=$(nproc)
-packages=(build-essential cmake pkg-config libdnnl-dev libopenmpi-dev openmpi-bin libsentencepiece-dev libjansson-dev
+packages=(build-essential cmake pkg-config libdnnl-dev libopenmpi-dev openmpi-bin libjansson-dev
     libpng-dev libpcre2-dev libutf8proc-dev libxxhash-dev)
 
 say() { printf 'quickstart: %s\n' "$*" >&2; }

@@ -22,7 +22,7 @@ fx help generate
 check "help generate" prints "--guidance"
 fx --version
 check "--version: exit 0" rc_is 0
-for word in fluxpar compiler 'backend cpu' MPI jansson libpng sentencepiece PCRE2 utf8proc; do check "--version names $word" prints "^$word +[^ ]"; done
+for word in fluxpar compiler 'backend cpu' MPI jansson libpng PCRE2 utf8proc; do check "--version names $word" prints "^$word +[^ ]"; done
 check "--version: nothing on stderr" silent "$err"
 
 # ---- a run and its defaults ----

@@ -99,7 +99,7 @@ static fx_status put_cluster(const fx_charsmap *m, const char *text, size_t len,
  * class: U+0301 extends, U+0600 is prepended, 'a' is none of these. */
 static int32_t cluster_class(int32_t c)
 {
-    static const fx_range extend[] = {
+    static const fx_code_range extend[] = {
         {0x897, 0x897},     {0x1ACF, 0x1ADD},   {0x1AE0, 0x1AEB},   {0x10D69, 0x10D6D}, {0x10EFA, 0x10EFC},
         {0x113B8, 0x113C0}, {0x113C2, 0x113C2}, {0x113C5, 0x113C5}, {0x113C7, 0x113CA}, {0x113CC, 0x113D0},
         {0x113D2, 0x113D2}, {0x113E1, 0x113E2}, {0x11B60, 0x11B67}, {0x11F5A, 0x11F5A}, {0x1611E, 0x1612F},

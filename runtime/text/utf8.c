@@ -110,7 +110,7 @@ bool fx_is_space(int32_t c)
            c == 0x3000;
 }
 
-bool fx_in_ranges(const fx_range *ranges, size_t count, int32_t c)
+bool fx_in_ranges(const fx_code_range *ranges, size_t count, int32_t c)
 {
     size_t lo = 0, hi = count;
     while (lo < hi) {

@@ -39,10 +39,10 @@ int32_t fx_utf8_next(const char *text, size_t n, size_t *pos);
 bool fx_is_space(int32_t code_point);
 
 /* Code point ranges, inclusive and ascending, for what differs between Unicode versions. */
-typedef struct fx_range {
+typedef struct fx_code_range {
     int32_t first, last;
-} fx_range;
-bool fx_in_ranges(const fx_range *ranges, size_t count, int32_t code_point);
+} fx_code_range;
+bool fx_in_ranges(const fx_code_range *ranges, size_t count, int32_t code_point);
 
 #ifdef __cplusplus
 }
