@@ -1,7 +1,7 @@
-/* Scalar row functions: the one definition of exp, the activations and bf16 rounding that the CPU kernels (and
- * later device kernels) share. Branch-free, no library calls but sqrt: compilers vectorise loops around them, and a
- * value has the same bits in a vector body, in a scalar tail and on any instruction set (contraction is off).
- * Polynomials: weighted least-squares fits made for this file. */
+/* Scalar row functions: the one definition of exp, the activations and bf16 rounding that the CPU kernels
+ * (and later device kernels) share. Branch-free, no library calls but sqrt: compilers vectorise loops around
+ * them, and a value has the same bits in a vector body, in a scalar tail and on any instruction set
+ * (contraction is off). Polynomials: weighted least-squares fits made for this file. */
 #ifndef FX_KERNELS_ROWFN_H
 #define FX_KERNELS_ROWFN_H
 
@@ -38,9 +38,13 @@ FX_ROWFN uint16_t fx_round_bf16(float x)
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
 }
 
-FX_ROWFN float fx_widen_bf16(uint16_t h) { return fx_from_bits((uint32_t)h << 16); }
+FX_ROWFN float fx_widen_bf16(uint16_t h)
+{
+    return fx_from_bits((uint32_t)h << 16);
+}
 
-/* e^x: relative error below 2e-7 (2 ulp) where the result is normal; 0 below -86.6, infinity above 88.7; NaN stays. */
+/* e^x: relative error below 2e-7 (2 ulp) where the result is normal; 0 below -86.6, infinity above 88.7; NaN
+ * stays. */
 FX_ROWFN float fx_exp(float x)
 {
     const float shifter = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
@@ -78,7 +82,10 @@ FX_ROWFN float fx_erfc(float z)
 }
 
 /* x * sigmoid(u) without cancellation in either tail. */
-FX_ROWFN float fx_gated(float x, float u) { return x / (1.0f + fx_exp(-u)); }
+FX_ROWFN float fx_gated(float x, float u)
+{
+    return x / (1.0f + fx_exp(-u));
+}
 
 FX_ROWFN float fx_gelu_tanh(float x)
 {

@@ -1,6 +1,6 @@
-/* The CPU backend's promise: a row has the same bits however rows are split into calls and however many threads run,
- * on every instruction set. Each level runs in a child process (ONEDNN_MAX_CPU_ISA is read once). Values are also
- * compared with plain f64 loops, because exact nonsense is still nonsense. */
+/* The CPU backend's promise: a row has the same bits however rows are split into calls and however many
+ * threads run, on every instruction set. Each level runs in a child process (ONEDNN_MAX_CPU_ISA is read
+ * once). Values are also compared with plain f64 loops, because exact nonsense is still nonsense. */
 #include "kernels/ops.h"
 #include "tests/test.h"
 
@@ -21,14 +21,18 @@ static fx_tensor random_tensor(fx_dtype dtype, int ndim, const int64_t shape[], 
     t.data = aligned_alloc(64, (fx_bytes(t) + 127) / 64 * 64);
     for (int64_t i = 0; i < fx_numel(t); i++) {
         const float v = random_value() * scale;
-        if (dtype == FX_F32) ((float *)t.data)[i] = v;
-        else if (dtype == FX_BF16) ((uint16_t *)t.data)[i] = fx_f32_to_bf16(v);
-        else ((double *)t.data)[i] = (double)v;
+        if (dtype == FX_F32)
+            ((float *)t.data)[i] = v;
+        else if (dtype == FX_BF16)
+            ((uint16_t *)t.data)[i] = fx_f32_to_bf16(v);
+        else
+            ((double *)t.data)[i] = (double)v;
     }
     return t;
 }
 #define RANDOM(dtype, scale, ...)                                                                            \
-    random_tensor(dtype, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__}, scale)
+    random_tensor(dtype, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (const int64_t[]){__VA_ARGS__}, \
+                  scale)
 
 static double value(fx_tensor t, int64_t at)
 {
@@ -43,7 +47,8 @@ static int differing_rows(fx_tensor whole, int64_t from, fx_tensor part)
     const size_t row = fx_bytes(part) / (size_t)part.shape[0];
     int bad = 0;
     for (int64_t i = 0; i < part.shape[0]; i++)
-        bad += memcmp((char *)whole.data + (size_t)(from + i) * row, (char *)part.data + (size_t)i * row, row) != 0;
+        bad += memcmp((char *)whole.data + (size_t)(from + i) * row, (char *)part.data + (size_t)i * row,
+                      row) != 0;
     return bad;
 }
 
@@ -78,8 +83,8 @@ static void check_linear_values(fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor
             const double off = fabs(value(y, i * y.shape[1] + n) - sum) / budget;
             if (!(off <= worst)) worst = off;
         }
-    T_CHECK(worst <= 1, "linear M %d N %d K %d: %g of the budget", (int)y.shape[0], (int)y.shape[1], (int)w.shape[1],
-            worst);
+    T_CHECK(worst <= 1, "linear M %d N %d K %d: %g of the budget", (int)y.shape[0], (int)y.shape[1],
+            (int)w.shape[1], worst);
 }
 
 static void linear_case(fx_dtype dtype, fx_dtype out, int64_t m, int64_t n, int64_t k, fx_act act)
@@ -90,7 +95,8 @@ static void linear_case(fx_dtype dtype, fx_dtype out, int64_t m, int64_t n, int6
     const fx_tensor wide = RANDOM(dtype, 1, m, k + 24), w = RANDOM(dtype, 1, n, k), b = RANDOM(FX_F32, 1, n);
     const fx_tensor x = fx_cols(wide, 8, k), y = RANDOM(out, 1, m, n), part = RANDOM(out, 1, m, n);
     const fx_weight packed = pack(one, w, FX_WEIGHT_LINEAR), packed2 = pack(two, w, FX_WEIGHT_LINEAR);
-    T_CHECK(!memcmp(packed.packed, packed2.packed, fx_packed_bytes(one, &packed)), "packing depends on threads");
+    T_CHECK(!memcmp(packed.packed, packed2.packed, fx_packed_bytes(one, &packed)),
+            "packing depends on threads");
     T_OK(fx_linear(one, y, x, packed, b, act));
     if (act == FX_ACT_NONE) check_linear_values(y, x, w, b);
     int bad = 0;
@@ -102,8 +108,10 @@ static void linear_case(fx_dtype dtype, fx_dtype out, int64_t m, int64_t n, int6
         }
     T_OK(fx_linear(two, part, x, packed, b, act));
     bad += differing_rows(y, 0, part);
-    T_CHECK(!bad, "linear %s M %d N %d K %d: %d rows differ", fx_dtype_name(dtype), (int)m, (int)n, (int)k, bad);
-    void *blocks[] = {wide.data, w.data, b.data, y.data, part.data, (void *)packed.packed, (void *)packed2.packed};
+    T_CHECK(!bad, "linear %s M %d N %d K %d: %d rows differ", fx_dtype_name(dtype), (int)m, (int)n, (int)k,
+            bad);
+    void *blocks[] = {
+        wide.data, w.data, b.data, y.data, part.data, (void *)packed.packed, (void *)packed2.packed};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     fx_backend_close(&one);
     fx_backend_close(&two);
@@ -111,13 +119,15 @@ static void linear_case(fx_dtype dtype, fx_dtype out, int64_t m, int64_t n, int6
 
 /* ---- conv2d ---- */
 
-static void check_conv_values(fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, int stride, const int pad[4])
+static void check_conv_values(fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, int stride,
+                              const int pad[4])
 {
     double worst = 0;
     const double u = y.dtype == FX_BF16 ? 0x1p-8 : 0x1p-24;
     const int64_t channels = x.shape[2];
     for (int64_t at = 0; at < fx_numel(y); at += 1 + fx_numel(y) / 400) {
-        const int64_t n = at % y.shape[2], ox = at / y.shape[2] % y.shape[1], oy = at / y.shape[2] / y.shape[1];
+        const int64_t n = at % y.shape[2], ox = at / y.shape[2] % y.shape[1],
+                      oy = at / y.shape[2] / y.shape[1];
         double sum = value(b, n), size = fabs(sum);
         for (int64_t ty = 0; ty < w.shape[2]; ty++)
             for (int64_t tx = 0; tx < w.shape[3]; tx++) {
@@ -134,8 +144,8 @@ static void check_conv_values(fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b
         const double off = fabs(value(y, at) - sum) / (u * fabs(sum) + 2 * sqrt(k) * 0x1p-24 * size + 1e-30);
         if (!(off <= worst)) worst = off;
     }
-    T_CHECK(worst <= 1, "conv %dx%d %d->%d taps %d stride %d: %g of the budget", (int)x.shape[0], (int)x.shape[1],
-            (int)channels, (int)y.shape[2], (int)w.shape[2], stride, worst);
+    T_CHECK(worst <= 1, "conv %dx%d %d->%d taps %d stride %d: %g of the budget", (int)x.shape[0],
+            (int)x.shape[1], (int)channels, (int)y.shape[2], (int)w.shape[2], stride, worst);
 }
 
 /* The whole picture at once against slabs of rows with their halo. */
@@ -147,7 +157,8 @@ static void conv_case(fx_dtype dtype, int64_t h, int64_t wide, int64_t c, int64_
     const int p = taps / 2, low = stride == 2 ? 0 : p;
     const int pad[4] = {low, p, low, p};
     const int64_t ho = (h + low + p - taps) / stride + 1, wo = (wide + low + p - taps) / stride + 1;
-    const fx_tensor x = RANDOM(dtype, 1, h, wide, c), w = RANDOM(dtype, 1, n, c, taps, taps), b = RANDOM(FX_F32, 1, n);
+    const fx_tensor x = RANDOM(dtype, 1, h, wide, c), w = RANDOM(dtype, 1, n, c, taps, taps),
+                    b = RANDOM(FX_F32, 1, n);
     const fx_tensor y = RANDOM(dtype, 1, ho, wo, n), part = RANDOM(dtype, 1, ho, wo, n);
     const fx_weight packed = pack(two, w, FX_WEIGHT_CONV);
     T_OK(fx_conv2d(one, y, x, packed, b, stride, pad));
@@ -161,12 +172,12 @@ static void conv_case(fx_dtype dtype, int64_t h, int64_t wide, int64_t c, int64_
             const int cut[4] = {from < 0 ? (int)-from : 0, to > h ? (int)(to - h) : 0, low, p};
             from += cut[0];
             to -= cut[1];
-            T_OK(fx_conv2d(rows % 2 ? one : two, fx_rows(part, 0, count), fx_rows(x, from, to - from), packed, b, stride,
-                           cut));
+            T_OK(fx_conv2d(rows % 2 ? one : two, fx_rows(part, 0, count), fx_rows(x, from, to - from), packed,
+                           b, stride, cut));
             bad += differing_rows(y, at, fx_rows(part, 0, count));
         }
-    T_CHECK(!bad, "conv %s %dx%d %d->%d taps %d stride %d: %d rows differ", fx_dtype_name(dtype), (int)h, (int)wide,
-            (int)c, (int)n, taps, stride, bad);
+    T_CHECK(!bad, "conv %s %dx%d %d->%d taps %d stride %d: %d rows differ", fx_dtype_name(dtype), (int)h,
+            (int)wide, (int)c, (int)n, taps, stride, bad);
     void *blocks[] = {x.data, w.data, b.data, y.data, part.data, (void *)packed.packed};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     fx_backend_close(&one);
@@ -181,8 +192,8 @@ typedef struct attention_case {
     float spread;
 } attention_case;
 
-static void check_attention_values(fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v, fx_tensor bias,
-                                   float scale, double accuracy)
+static void check_attention_values(fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                                   fx_tensor bias, float scale, double accuracy)
 {
     double worst = 0, worst_lse = 0;
     const int64_t tq = q.shape[0], tk = k.shape[0], heads = q.shape[1], dim = q.shape[2];
@@ -202,9 +213,11 @@ static void check_attention_values(fx_tensor o, fx_tensor lse, fx_tensor q, fx_t
                 double want = 0, size = 0;
                 for (int64_t j = 0; j < tk; j++) {
                     want += p[j] / (sum > 0 ? sum : 1) * value(v, j * v.stride[0] + h * v.stride[1] + d);
-                    size += p[j] / (sum > 0 ? sum : 1) * fabs(value(v, j * v.stride[0] + h * v.stride[1] + d));
+                    size +=
+                        p[j] / (sum > 0 ? sum : 1) * fabs(value(v, j * v.stride[0] + h * v.stride[1] + d));
                 }
-                const double tolerance = q.dtype == FX_BF16 ? 0x1p-8 * fabs(want) + 0x1p-8 * size + 1e-6 : accuracy * size + 1e-9;
+                const double tolerance =
+                    q.dtype == FX_BF16 ? 0x1p-8 * fabs(want) + 0x1p-8 * size + 1e-6 : accuracy * size + 1e-9;
                 const double off = fabs(value(o, i * o.stride[0] + h * o.stride[1] + d) - want) / tolerance;
                 if (!(off <= worst)) worst = off;
             }
@@ -213,8 +226,9 @@ static void check_attention_values(fx_tensor o, fx_tensor lse, fx_tensor q, fx_t
             if (!(off <= worst_lse)) worst_lse = off;
         }
     free(p);
-    T_CHECK(worst <= 1 && worst_lse < 2e-6, "attention %s Tq %d Tk %d H %d D %d: o %g of the tolerance, lse %g",
-            fx_dtype_name(q.dtype), (int)tq, (int)tk, (int)heads, (int)dim, worst, worst_lse);
+    T_CHECK(worst <= 1 && worst_lse < 2e-6,
+            "attention %s Tq %d Tk %d H %d D %d: o %g of the tolerance, lse %g", fx_dtype_name(q.dtype),
+            (int)tq, (int)tk, (int)heads, (int)dim, worst, worst_lse);
 }
 
 static void run_attention(fx_dtype dtype, attention_case c)
@@ -236,8 +250,10 @@ static void run_attention(fx_dtype dtype, attention_case c)
     fx_tensor bias = none;
     if (c.biased) {
         bias = RANDOM(FX_F32, 1, c.heads, c.tq + c.tk - 1);
-        for (int64_t i = 0; i < fx_numel(bias); i++) /* nothing after the diagonal, and one distance masked too */
-            if (i % (c.tq + c.tk - 1) > c.tq - 1 || i % (c.tq + c.tk - 1) == c.tq - 3) ((float *)bias.data)[i] = -INFINITY;
+        for (int64_t i = 0; i < fx_numel(bias);
+             i++) /* nothing after the diagonal, and one distance masked too */
+            if (i % (c.tq + c.tk - 1) > c.tq - 1 || i % (c.tq + c.tk - 1) == c.tq - 3)
+                ((float *)bias.data)[i] = -INFINITY;
     }
     const float scale = 1 / sqrtf((float)c.dim);
     T_OK(fx_attention(be[0], o, lse, q, k, v, bias, scale));
@@ -248,19 +264,21 @@ static void run_attention(fx_dtype dtype, attention_case c)
     for (int s = 0; s < SPLITS && !c.biased; s += 2)
         for (int64_t at = 0; at < c.tq; at += splits[s] * (splits[s] < 12 ? 9 : 1)) {
             const int64_t rows = c.tq - at < splits[s] ? c.tq - at : splits[s];
-            T_OK(fx_attention(be[s / 2 % 2], fx_rows(part, 0, rows), none, fx_rows(q, at, rows), k, v, none, scale));
+            T_OK(fx_attention(be[s / 2 % 2], fx_rows(part, 0, rows), none, fx_rows(q, at, rows), k, v, none,
+                              scale));
             bad += differing_rows(o, at, fx_rows(part, 0, rows));
         }
     for (int64_t h = 0; h < c.heads && !c.biased; h++) { /* heads alone, as after an exchange */
         const fx_tensor out = fx_view3(part.data, dtype, c.tq, 1, c.dim);
-        T_OK(fx_attention(be[1], out, none, fx_slice(q, 1, h, 1), fx_slice(k, 1, h, 1), fx_slice(v, 1, h, 1), none, scale));
+        T_OK(fx_attention(be[1], out, none, fx_slice(q, 1, h, 1), fx_slice(k, 1, h, 1), fx_slice(v, 1, h, 1),
+                          none, scale));
         for (int64_t i = 0; i < c.tq; i++)
             bad += memcmp((char *)out.data + (size_t)(i * c.dim) * fx_dtype_size(dtype),
                           (char *)o.data + (size_t)(i * width + h * c.dim) * fx_dtype_size(dtype),
                           (size_t)c.dim * fx_dtype_size(dtype)) != 0;
     }
-    T_CHECK(!bad, "attention %s Tq %d Tk %d H %d D %d: %d rows differ", fx_dtype_name(dtype), (int)c.tq, (int)c.tk,
-            (int)c.heads, (int)c.dim, bad);
+    T_CHECK(!bad, "attention %s Tq %d Tk %d H %d D %d: %d rows differ", fx_dtype_name(dtype), (int)c.tq,
+            (int)c.tk, (int)c.heads, (int)c.dim, bad);
     void *blocks[] = {qkv.data, o.data, part.data, lse.data, bias.data};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
     fx_backend_close(&be[0]);
@@ -317,7 +335,8 @@ int main(int argc, char **argv)
         }
         int status = 0;
         waitpid(child, &status, 0);
-        T_CHECK(child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "level %s: status %d", levels[i], status);
+        T_CHECK(child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0, "level %s: status %d", levels[i],
+                status);
     }
     return test_end("t_cpu_exact");
 }

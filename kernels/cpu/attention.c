@@ -1,16 +1,24 @@
-/* o = softmax(scale q k^T + bias) v without the Tq x Tk matrix: per head, 128 queries at a time walk the keys in blocks of
- * 256 counted from key 0 with a running maximum and sum (f32). Both products are the backend's matrix tile on packed
- * keys and values; a query row never meets another one. source: FlashAttention-2 (arXiv 2307.08691) */
+/* o = softmax(scale q k^T + bias) v without the Tq x Tk matrix: per head, 128 queries at a time walk the keys
+ * in blocks of 256 counted from key 0 with a running maximum and sum (f32). Both products are the backend's
+ * matrix tile on packed keys and values; a query row never meets another one. source: FlashAttention-2 (arXiv
+ * 2307.08691) */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/multi.h"
 
 #include <math.h>
 
-_Static_assert(FX_QUERIES * 1024 * 4 <= FX_BUF_C && FX_QUERIES * 1024 * 4 <= FX_BUF_A, "queries and sums fit");
-_Static_assert(FX_QUERY_ROWS * FX_SCORES_LD * 8 <= FX_BUF_B, "scores and weights fit");
+_Static_assert(FX_QUERIES * 1024 * 4 <= FX_BUF_C && FX_QUERIES * 1024 * 4 <= FX_BUF_A,
+               "queries and sums fit");
+_Static_assert(FX_QUERY_ROWS *FX_SCORES_LD * 8 <= FX_BUF_B, "scores and weights fit");
 
-static int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t round_up(int64_t x, int64_t unit)
+{
+    return (x + unit - 1) / unit * unit;
+}
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 /* Sizes of the packed panels; heads are packed in groups of about 8 MiB, at least one per thread. */
 static void plan_panels(const fx_backend *be, fx_attn *a)
@@ -22,7 +30,8 @@ static void plan_panels(const fx_backend *be, fx_attn *a)
     a->keys = round_up(a->tk, FX_PANEL);
     a->k_bytes = a->keys * a->dim_k * es;
     a->v_bytes = a->keys * a->dim_v * es;
-    const int64_t fitting = (8 << 20) / (a->k_bytes + a->v_bytes + 1), wanted = fitting < be->threads ? be->threads : fitting;
+    const int64_t fitting = (8 << 20) / (a->k_bytes + a->v_bytes + 1),
+                  wanted = fitting < be->threads ? be->threads : fitting;
     a->group = least(a->heads, wanted);
 }
 
@@ -38,11 +47,11 @@ fx_status fx_cpu_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_
 /* A pass: up to 32 queries through one key block. */
 typedef struct pass {
     const fx_attn *a;
-    int64_t head, slot, query, rows;  /* rows of this task */
-    const char *q;                    /* [rows][dim_k] operand */
-    float *o;                         /* [rows][dim_v] */
-    float *scores;                    /* [32][FX_SCORES_LD] */
-    char *weights;                    /* the same, operand */
+    int64_t head, slot, query, rows; /* rows of this task */
+    const char *q;                   /* [rows][dim_k] operand */
+    float *o;                        /* [rows][dim_v] */
+    float *scores;                   /* [32][FX_SCORES_LD] */
+    char *weights;                   /* the same, operand */
     float max[FX_QUERIES], sum[FX_QUERIES];
 } pass;
 
@@ -60,11 +69,20 @@ static void key_block(pass *t, int64_t row, int64_t key0)
     const int64_t n = least(FX_KEYS, a->tk - key0), padded = round_up(n, FX_PANEL);
     for (int64_t c = 0; c < padded; c += FX_PANEL)
         tile->run(rows, a->dim_k, t->q + row * a->dim_k * es, a->dim_k,
-                  a->k_panels + t->slot * a->k_bytes + (key0 + c) * a->dim_k * es, t->scores + c, FX_SCORES_LD, false);
+                  a->k_panels + t->slot * a->k_bytes + (key0 + c) * a->dim_k * es, t->scores + c,
+                  FX_SCORES_LD, false);
     float factor[FX_QUERY_ROWS];
     fx_softmax job = {
-        .s = t->scores, .p = t->weights, .operand = tile->operand, .scale = a->scale, .rows = rows, .n = n,
-        .padded = padded, .max = t->max + row, .sum = t->sum + row, .factor = factor,
+        .s = t->scores,
+        .p = t->weights,
+        .operand = tile->operand,
+        .scale = a->scale,
+        .rows = rows,
+        .n = n,
+        .padded = padded,
+        .max = t->max + row,
+        .sum = t->sum + row,
+        .factor = factor,
     };
     if (fx_present(a->bias)) {
         const int64_t h = a->bias.shape[0] > 1 ? t->head : 0;
@@ -97,13 +115,17 @@ static void write_rows(const pass *t)
         const bool empty = t->sum[r] == 0; /* no finite score; a NaN makes the sum NaN */
         const int64_t i = t->query + r;
         void *y = fx_at_mut(a->o, i * a->o.stride[0] + t->head * a->o.stride[1]);
-        if (empty) memset(y, 0, (size_t)a->dim * fx_dtype_size(a->o.dtype));
-        else divide_row(y, a->o.dtype, t->o + r * a->dim_v, 1.0f / t->sum[r], a->dim);
+        if (empty)
+            memset(y, 0, (size_t)a->dim * fx_dtype_size(a->o.dtype));
+        else
+            divide_row(y, a->o.dtype, t->o + r * a->dim_v, 1.0f / t->sum[r], a->dim);
         if (!fx_present(a->lse)) continue;
         const double lse = empty ? -INFINITY : (double)t->max[r] * a->max_unit + log((double)t->sum[r]);
         const int64_t at = t->head * a->lse.stride[0] + i * a->lse.stride[1];
-        if (a->lse.dtype == FX_F64) ((double *)a->lse.data)[at] = lse;
-        else ((float *)a->lse.data)[at] = (float)lse;
+        if (a->lse.dtype == FX_F64)
+            ((double *)a->lse.data)[at] = lse;
+        else
+            ((float *)a->lse.data)[at] = (float)lse;
     }
 }
 
@@ -114,8 +136,8 @@ static void gather_queries(const pass *t, char *dst)
     const int64_t es = (int64_t)fx_dtype_size(operand);
     for (int64_t r = 0; r < t->rows; r++) {
         char *row = dst + r * a->dim_k * es;
-        fx_cpu_gather(operand, a->q.dtype, fx_at(a->q, (t->query + r) * a->q.stride[0] + t->head * a->q.stride[1]),
-                      a->dim, row);
+        fx_cpu_gather(operand, a->q.dtype,
+                      fx_at(a->q, (t->query + r) * a->q.stride[0] + t->head * a->q.stride[1]), a->dim, row);
         memset(row + a->dim * es, 0, (size_t)((a->dim_k - a->dim) * es));
     }
 }
@@ -151,7 +173,8 @@ static void choose_softmax(fx_attn *a)
     a->softmax = fx_cpu_softmax_generic;
     a->max_unit = 1;
 #if FX_X86
-    if (a->cpu->isa < FX_ISA_AVX512 || a->scale <= 0) return; /* maximum of unscaled scores: scale must be positive */
+    if (a->cpu->isa < FX_ISA_AVX512 || a->scale <= 0)
+        return; /* maximum of unscaled scores: scale must be positive */
     a->softmax = a->cpu->tile->operand == FX_BF16 ? fx_cpu_softmax_bf16 : fx_cpu_softmax_avx512;
     a->max_unit = 0.69314718055994531; /* ln 2 */
 #endif
@@ -161,8 +184,18 @@ fx_status fx_cpu_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor
                            fx_tensor bias, float scale, void *scratch)
 {
     fx_attn a = {
-        .o = o, .lse = lse, .q = q, .k = k, .v = v, .bias = bias, .scale = scale, .cpu = fx_cpu_of(be),
-        .heads = q.shape[1], .dim = q.shape[2], .tq = q.shape[0], .tk = k.shape[0],
+        .o = o,
+        .lse = lse,
+        .q = q,
+        .k = k,
+        .v = v,
+        .bias = bias,
+        .scale = scale,
+        .cpu = fx_cpu_of(be),
+        .heads = q.shape[1],
+        .dim = q.shape[2],
+        .tq = q.shape[0],
+        .tk = k.shape[0],
     };
     plan_panels(be, &a);
     choose_softmax(&a);
@@ -171,7 +204,8 @@ fx_status fx_cpu_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor
     const int64_t blocks = (a.tq + FX_QUERIES - 1) / FX_QUERIES, most = a.group;
     for (a.head0 = 0; a.head0 < a.heads; a.head0 += most) {
         a.group = least(most, a.heads - a.head0);
-        fx_cpu_ranges(be, a.group * (a.keys / FX_PANEL), 8, fx_cpu_attn_pack, &a);
+        fx_cpu_ranges(be, a.group * (a.keys / FX_PANEL), 1 + 65536 / (FX_PANEL * a.dim), fx_cpu_attn_pack,
+                      &a);
         fx_cpu_tasks(be, a.group * blocks, query_range, &a);
     }
     return FX_OK;

@@ -7,9 +7,9 @@
 /* Queries per task, queries per pass through a key block, keys per block (counted from key 0). */
 enum { FX_QUERIES = 128, FX_QUERY_ROWS = 32, FX_KEYS = 256 };
 
-/* `rows` query rows (at most 32) against n scores each (n <= FX_KEYS): running maximum and sum, p = exp(scale s + bias -
- * max) of `operand` type, zeros from n to padded (n rounded up to 32). A row's value for `factor` is what its earlier
- * sums are worth now. Each row is computed alone. */
+/* `rows` query rows (at most 32) against n scores each (n <= FX_KEYS): running maximum and sum, p = exp(scale
+ * s + bias - max) of `operand` type, zeros from n to padded (n rounded up to 32). A row's value for `factor`
+ * is what its earlier sums are worth now. Each row is computed alone. */
 typedef struct fx_softmax {
     const float *s;    /* [rows][FX_SCORES_LD] */
     const float *bias; /* row 0; row r reads bias - r; or NULL */
@@ -28,10 +28,10 @@ typedef struct fx_attn {
     void (*softmax)(const fx_softmax *);
     double max_unit;
     int64_t heads, dim, tq, tk;
-    int64_t dim_k, dim_v, keys;   /* padded: q.k length, columns of v, keys */
-    int64_t head0, group;         /* heads whose panels are in scratch */
+    int64_t dim_k, dim_v, keys; /* padded: q.k length, columns of v, keys */
+    int64_t head0, group;       /* heads whose panels are in scratch */
     char *k_panels, *v_panels;
-    int64_t k_bytes, v_bytes;     /* of one head */
+    int64_t k_bytes, v_bytes; /* of one head */
 } fx_attn;
 
 /* Packs keys [32 i, 32 i + 32) of every head of the group. Task: head * (keys / 32) + i. */
@@ -40,11 +40,12 @@ void fx_cpu_attn_pack(const void *job, int64_t begin, int64_t end, int thread);
 void fx_cpu_softmax_generic(const fx_softmax *); /* max in natural units */
 #if FX_X86
 void fx_cpu_softmax_avx512(const fx_softmax *); /* operand f32; max in units of ln 2 */
-void fx_cpu_softmax_bf16(const fx_softmax *);   /* operand bf16 (AVX512-BF16 and above); max in units of ln 2 */
+void fx_cpu_softmax_bf16(const fx_softmax *); /* operand bf16 (AVX512-BF16 and above); max in units of ln 2 */
 /* bf16 panels of 32 keys of one head, rows of `stride` elements, `count` of them real (1 to 32). */
-void fx_cpu_pack_keys_avx512(const uint16_t *k, int64_t stride, int64_t count, int64_t dim, int64_t dim_k, uint16_t *dst);
-void fx_cpu_pack_values_avx512(const uint16_t *v, int64_t stride, int64_t count, int64_t dim, int64_t panel_stride,
-                               uint16_t *dst);
+void fx_cpu_pack_keys_avx512(const uint16_t *k, int64_t stride, int64_t count, int64_t dim, int64_t dim_k,
+                             uint16_t *dst);
+void fx_cpu_pack_values_avx512(const uint16_t *v, int64_t stride, int64_t count, int64_t dim,
+                               int64_t panel_stride, uint16_t *dst);
 #endif
 
 #endif

@@ -1,8 +1,8 @@
-/* AVX-512 parts of attention: the softmax rows (16 scores at a time, a block of 256 held in registers) and the packing of
- * bf16 keys and values. 2^x = 2^floor(x) * q(x - floor(x)): vreduce, a polynomial (relative error 1.3e-7, exact at 0),
- * vscalef; -inf gives 0 and NaN stays.
- * The running maximum is rounded up to an integer (scores are in units of ln 2): weights under two maxima then differ by
- * a power of two, and nearly always round alike to bf16, so a ring of key blocks rounds as one pass over all keys does. */
+/* AVX-512 parts of attention: the softmax rows (16 scores at a time, a block of 256 held in registers) and
+ * the packing of bf16 keys and values. 2^x = 2^floor(x) * q(x - floor(x)): vreduce, a polynomial (relative
+ * error 1.3e-7, exact at 0), vscalef; -inf gives 0 and NaN stays. The running maximum is rounded up to an
+ * integer (scores are in units of ln 2): weights under two maxima then differ by a power of two, and nearly
+ * always round alike to bf16, so a ring of key blocks rounds as one pass over all keys does. */
 #include "kernels/cpu/attention.h"
 
 #if FX_X86
@@ -31,8 +31,8 @@ FX_TARGET_AVX512 INLINE __m512 power2(__m512 x)
     return _mm512_scalef_ps(q, x);
 }
 
-/* A row in registers: scores x[i] * (c + c_low) in units of ln 2. c_low, what rounding took from scale * log2(e), matters to
- * f32 results only. */
+/* A row in registers: scores x[i] * (c + c_low) in units of ln 2. c_low, what rounding took from scale *
+ * log2(e), matters to f32 results only. */
 typedef struct row_scale {
     float c, c_low;
 } row_scale;
@@ -47,7 +47,9 @@ FX_TARGET_AVX512 INLINE __m512 edge_scores(const fx_softmax *j, const float *s, 
 {
     const float log2_e = 1.44269504f;
     const int64_t left = j->n - at;
-    const __mmask16 m = left >= 16 ? (__mmask16)0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : (__mmask16)0;
+    const __mmask16 m = left >= 16 ? (__mmask16)0xffff
+                        : left > 0 ? (__mmask16)((1u << left) - 1)
+                                   : (__mmask16)0;
     __m512 x = _mm512_maskz_loadu_ps(m, s + at);
     if (bias) {
         x = _mm512_mul_ps(x, _mm512_set1_ps(j->scale * log2_e));
@@ -56,7 +58,8 @@ FX_TARGET_AVX512 INLINE __m512 edge_scores(const fx_softmax *j, const float *s, 
     return _mm512_mask_blend_ps(m, _mm512_set1_ps(bias ? -INFINITY : NOTHING), x);
 }
 
-/* Full blocks without bias are loaded as they are; with a bias, scores are scaled first and the factor is 1. */
+/* Full blocks without bias are loaded as they are; with a bias, scores are scaled first and the factor is 1.
+ */
 FX_TARGET_AVX512 INLINE void load_row(const fx_softmax *j, int64_t r, __m512 *x, int count)
 {
     const float *s = j->s + r * FX_SCORES_LD, *bias = j->bias ? j->bias - r : NULL;
@@ -68,15 +71,19 @@ FX_TARGET_AVX512 INLINE void load_row(const fx_softmax *j, int64_t r, __m512 *x,
 }
 
 /* x[0..count) becomes p; count (even) is a constant at the call for full blocks. */
-FX_TARGET_AVX512 INLINE void weigh(const fx_softmax *j, int64_t r, __m512 *x, int count, row_scale scale, bool precise)
+FX_TARGET_AVX512 INLINE void weigh(const fx_softmax *j, int64_t r, __m512 *x, int count, row_scale scale,
+                                   bool precise)
 {
     __m512 top = x[0];
     UNROLL for (int i = 1; i < count; i++) top = _mm512_max_ps(top, x[i]);
-    const float before = j->max[r], here = ceilf(_mm512_reduce_max_ps(top) * scale.c), now = here > before ? here : before;
+    const float before = j->max[r], here = ceilf(_mm512_reduce_max_ps(top) * scale.c),
+                now = here > before ? here : before;
     const float base = now == -INFINITY ? 0.0f : now;
-    const __m512 minus = _mm512_set1_ps(-base), c = _mm512_set1_ps(scale.c), c_low = _mm512_set1_ps(scale.c_low);
+    const __m512 minus = _mm512_set1_ps(-base), c = _mm512_set1_ps(scale.c),
+                 c_low = _mm512_set1_ps(scale.c_low);
     __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
-    UNROLL for (int i = 0; i < count; i += 2) {
+    UNROLL for (int i = 0; i < count; i += 2)
+    {
         const __m512 m0 = precise ? _mm512_fmadd_ps(x[i], c_low, minus) : minus;
         const __m512 m1 = precise ? _mm512_fmadd_ps(x[i + 1], c_low, minus) : minus;
         x[i] = power2(_mm512_fmadd_ps(x[i], c, m0));
@@ -135,13 +142,16 @@ FX_TARGET_AVX512 void fx_cpu_pack_keys_avx512(const uint16_t *k, int64_t stride,
 {
     for (int half = 0; half < 2; half++) {
         const int64_t real = count - 16 * half;
-        const __mmask16 m = real >= 16 ? (__mmask16)0xffff : real > 0 ? (__mmask16)((1u << real) - 1) : (__mmask16)0;
+        const __mmask16 m = real >= 16 ? (__mmask16)0xffff
+                            : real > 0 ? (__mmask16)((1u << real) - 1)
+                                       : (__mmask16)0;
         const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
         const __m512i offset = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int32_t)(stride * 2)));
         const uint16_t *base = k + 16 * half * stride;
         for (int64_t d = 0; d < dim_k; d += 2) {
             const __m512i zero = _mm512_setzero_si512();
-            const __m512i pairs = d < dim && m ? _mm512_mask_i32gather_epi32(zero, m, offset, base + d, 1) : zero;
+            const __m512i pairs =
+                d < dim && m ? _mm512_mask_i32gather_epi32(zero, m, offset, base + d, 1) : zero;
             _mm512_storeu_si512(dst + d / 2 * 64 + 32 * half, pairs);
         }
     }
@@ -162,7 +172,9 @@ FX_TARGET_AVX512 void fx_cpu_pack_values_avx512(const uint16_t *v, int64_t strid
     for (int64_t r = 0; r < FX_PANEL; r += 2)
         for (int64_t d = 0; d < padded; d += 16) {
             const int64_t real = dim - d;
-            const __mmask16 m = real >= 16 ? (__mmask16)0xffff : real > 0 ? (__mmask16)((1u << real) - 1) : (__mmask16)0;
+            const __mmask16 m = real >= 16 ? (__mmask16)0xffff
+                                : real > 0 ? (__mmask16)((1u << real) - 1)
+                                           : (__mmask16)0;
             const __m512i pairs = r < count ? interleave(v + r * stride + d, v + (r + 1) * stride + d, m,
                                                          r + 1 < count ? m : (__mmask16)0)
                                             : _mm512_setzero_si512();

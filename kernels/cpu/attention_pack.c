@@ -1,5 +1,5 @@
-/* Keys and values of a head in panels: keys as columns over the head dim, values as columns over the keys. Padding
- * (head dim to the tile's step, keys to 32) is zero, so it adds nothing. */
+/* Keys and values of a head in panels: keys as columns over the head dim, values as columns over the keys.
+ * Padding (head dim to the tile's step, keys to 32) is zero, so it adds nothing. */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/multi.h"
 
@@ -49,10 +49,10 @@ static void pack_pairs(const fx_attn *a, int64_t head, int64_t key0, uint16_t *k
 #if FX_X86
     const int64_t count = a->tk - key0 < FX_PANEL ? a->tk - key0 : FX_PANEL;
     if (a->k.stride[0] < (1 << 24)) { /* offsets of 16 rows fit 32 bits */
-        fx_cpu_pack_keys_avx512(fx_at(a->k, key0 * a->k.stride[0] + head * a->k.stride[1]), a->k.stride[0], count,
-                                a->dim, a->dim_k, keys);
-        fx_cpu_pack_values_avx512(fx_at(a->v, key0 * a->v.stride[0] + head * a->v.stride[1]), a->v.stride[0], count,
-                                  a->dim, a->keys * FX_PANEL, values + key0 * FX_PANEL);
+        fx_cpu_pack_keys_avx512(fx_at(a->k, key0 * a->k.stride[0] + head * a->k.stride[1]), a->k.stride[0],
+                                count, a->dim, a->dim_k, keys);
+        fx_cpu_pack_values_avx512(fx_at(a->v, key0 * a->v.stride[0] + head * a->v.stride[1]), a->v.stride[0],
+                                  count, a->dim, a->keys * FX_PANEL, values + key0 * FX_PANEL);
         return;
     }
 #endif
@@ -67,7 +67,8 @@ void fx_cpu_attn_pack(const void *job, int64_t begin, int64_t end, int thread)
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         const int64_t slot = t / groups, key0 = t % groups * FX_PANEL, head = a->head0 + slot;
-        char *keys = a->k_panels + slot * a->k_bytes + key0 * a->dim_k * es, *values = a->v_panels + slot * a->v_bytes;
+        char *keys = a->k_panels + slot * a->k_bytes + key0 * a->dim_k * es,
+             *values = a->v_panels + slot * a->v_bytes;
         if (a->cpu->tile->operand == FX_BF16) {
             pack_pairs(a, head, key0, (uint16_t *)keys, (uint16_t *)values);
         } else {

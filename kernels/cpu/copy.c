@@ -74,7 +74,9 @@ FX_INLINE void f32_row_any(float *y, int64_t ys, const float *x, int64_t xs, int
         for (int64_t i = 0; i < n; i++) y[i * ys] = mul * x[i * xs] + add;
     }
 }
-FX_MULTI(f32_row, (float *restrict y, int64_t ys, const float *restrict x, int64_t xs, int64_t n, float mul, float add),
+FX_MULTI(f32_row,
+         (float *restrict y, int64_t ys, const float *restrict x, int64_t xs, int64_t n, float mul,
+          float add),
          (y, ys, x, xs, n, mul, add))
 
 static void strided_16(uint16_t *y, int64_t ys, const uint16_t *x, int64_t xs, int64_t n)
@@ -89,10 +91,14 @@ static void copy_row(const copy_job *j, int64_t y_at, int64_t x_at)
     const bool dense = (ys == 1 && xs == 1) || n == 1, same = j->y.dtype == j->x.dtype;
     void *y = fx_at_mut(j->y, y_at);
     const void *x = fx_at(j->x, x_at);
-    if (j->plain && dense && same) memcpy(y, x, (size_t)n * fx_dtype_size(j->y.dtype));
-    else if (j->plain && dense) fx_convert(y, j->y.dtype, x, j->x.dtype, n);
-    else if (same && j->y.dtype == FX_F32) f32_row(y, ys, x, xs, n, j->mul, j->add);
-    else if (j->plain && same && fx_dtype_size(j->y.dtype) == 2) strided_16(y, ys, x, xs, n);
+    if (j->plain && dense && same)
+        memcpy(y, x, (size_t)n * fx_dtype_size(j->y.dtype));
+    else if (j->plain && dense)
+        fx_convert(y, j->y.dtype, x, j->x.dtype, n);
+    else if (same && j->y.dtype == FX_F32)
+        f32_row(y, ys, x, xs, n, j->mul, j->add);
+    else if (j->plain && same && fx_dtype_size(j->y.dtype) == 2)
+        strided_16(y, ys, x, xs, n);
     else
         for (int64_t i = 0; i < n; i++) {
             const double value = load_any(j->x, x_at + i * xs);

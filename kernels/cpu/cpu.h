@@ -1,6 +1,6 @@
 /* The CPU backend: own matrix tiles (AMX, AVX-512, AVX2, portable) and oneDNN where its rows keep their bits,
- * OpenMP loops for the rest. Instruction set chosen at run time; ONEDNN_MAX_CPU_ISA limits it (as in oneDNN). The
- * caller frees the backend with fx_backend_close. */
+ * OpenMP loops for the rest. Instruction set chosen at run time; ONEDNN_MAX_CPU_ISA limits it (as in oneDNN).
+ * The caller frees the backend with fx_backend_close. */
 #ifndef FX_KERNELS_CPU_CPU_H
 #define FX_KERNELS_CPU_CPU_H
 

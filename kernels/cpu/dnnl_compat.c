@@ -1,4 +1,5 @@
-/* oneDNN 2.x and 3.x behind one matrix product: 3.x has opaque memory descriptors and no operation descriptors. */
+/* oneDNN 2.x and 3.x behind one matrix product: 3.x has opaque memory descriptors and no operation
+ * descriptors. */
 #include "kernels/cpu/dnnl_compat.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -32,7 +33,8 @@ struct fx_dnnl_matmul {
 typedef dnnl_memory_desc_t fx_md;             /* a value */
 typedef const dnnl_memory_desc_t *fx_md_view; /* as queries return it */
 
-static dnnl_status_t md_strided(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides, int n)
+static dnnl_status_t md_strided(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                const dnnl_dims_t strides, int n)
 {
     return dnnl_memory_desc_init_by_strides(md, n, dims, type, strides);
 }
@@ -42,16 +44,22 @@ static dnnl_status_t md_any(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t 
     return dnnl_memory_desc_init_by_tag(md, 2, dims, type, dnnl_format_tag_any);
 }
 
-static fx_md_view md_view(const fx_md *md) { return md; }
+static fx_md_view md_view(const fx_md *md)
+{
+    return md;
+}
 static dnnl_status_t md_clone(fx_md *md, fx_md_view from)
 {
     *md = *from;
     return dnnl_success;
 }
-static void md_free(fx_md *md) { (void)md; }
+static void md_free(fx_md *md)
+{
+    (void)md;
+}
 
-static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, fx_md_view x, fx_md_view w, fx_md_view b,
-                                 fx_md_view y, dnnl_primitive_attr_t attr)
+static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, fx_md_view x, fx_md_view w,
+                                 fx_md_view b, fx_md_view y, dnnl_primitive_attr_t attr)
 {
     dnnl_matmul_desc_t op;
     const dnnl_status_t status = dnnl_matmul_desc_init(&op, x, w, b, y);
@@ -61,7 +69,8 @@ static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine
 typedef dnnl_memory_desc_t fx_md;
 typedef const_dnnl_memory_desc_t fx_md_view;
 
-static dnnl_status_t md_strided(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides, int n)
+static dnnl_status_t md_strided(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                const dnnl_dims_t strides, int n)
 {
     return dnnl_memory_desc_create_with_strides(md, n, dims, type, strides);
 }
@@ -71,16 +80,22 @@ static dnnl_status_t md_any(fx_md *md, const dnnl_dims_t dims, dnnl_data_type_t 
     return dnnl_memory_desc_create_with_tag(md, 2, dims, type, dnnl_format_tag_any);
 }
 
-static fx_md_view md_view(const fx_md *md) { return *md; }
-static dnnl_status_t md_clone(fx_md *md, fx_md_view from) { return dnnl_memory_desc_clone(md, from); }
+static fx_md_view md_view(const fx_md *md)
+{
+    return *md;
+}
+static dnnl_status_t md_clone(fx_md *md, fx_md_view from)
+{
+    return dnnl_memory_desc_clone(md, from);
+}
 static void md_free(fx_md *md)
 {
     if (*md) dnnl_memory_desc_destroy(*md);
     *md = NULL;
 }
 
-static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, fx_md_view x, fx_md_view w, fx_md_view b,
-                                 fx_md_view y, dnnl_primitive_attr_t attr)
+static dnnl_status_t matmul_desc(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, fx_md_view x, fx_md_view w,
+                                 fx_md_view b, fx_md_view y, dnnl_primitive_attr_t attr)
 {
     return dnnl_matmul_primitive_desc_create(pd, engine, x, w, b, y, attr);
 }
@@ -127,8 +142,8 @@ static dnnl_data_type_t type_of(fx_dtype dtype)
 }
 
 /* weights NULL: the library chooses. Destroy *pd with dnnl_primitive_desc_destroy. */
-static fx_status describe_with(fx_dnnl *d, const fx_dnnl_shape *s, fx_md md[4], fx_md_view weights, dnnl_primitive_attr_t attr,
-                               dnnl_primitive_desc_t *pd)
+static fx_status describe_with(fx_dnnl *d, const fx_dnnl_shape *s, fx_md md[4], fx_md_view weights,
+                               dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd)
 {
     const dnnl_dims_t x = {s->m, s->k}, w = {s->k, s->n}, b = {1, s->n}, y = {s->m, s->n};
     const dnnl_dims_t x_stride = {s->x_stride, 1}, b_stride = {s->n, 1}, y_stride = {s->y_stride, 1};
@@ -210,11 +225,15 @@ static fx_status make_memory(fx_dnnl *d, fx_dnnl_matmul *m, dnnl_primitive_desc_
     fx_md_view scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     m->scratch_bytes = dnnl_memory_desc_get_size(scratch);
     DNNL_TRY(dnnl_primitive_create(&m->primitive, pd));
-    DNNL_TRY(dnnl_memory_create(&m->x, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0), d->engine, NULL));
-    DNNL_TRY(dnnl_memory_create(&m->w, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), d->engine, NULL));
+    DNNL_TRY(
+        dnnl_memory_create(&m->x, dnnl_primitive_desc_query_md(pd, dnnl_query_src_md, 0), d->engine, NULL));
+    DNNL_TRY(dnnl_memory_create(&m->w, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), d->engine,
+                                NULL));
     if (bias)
-        DNNL_TRY(dnnl_memory_create(&m->b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1), d->engine, NULL));
-    DNNL_TRY(dnnl_memory_create(&m->y, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0), d->engine, NULL));
+        DNNL_TRY(dnnl_memory_create(&m->b, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 1),
+                                    d->engine, NULL));
+    DNNL_TRY(
+        dnnl_memory_create(&m->y, dnnl_primitive_desc_query_md(pd, dnnl_query_dst_md, 0), d->engine, NULL));
     DNNL_TRY(dnnl_memory_create(&m->scratch, scratch, d->engine, NULL));
     return FX_OK;
 }
@@ -254,7 +273,8 @@ size_t fx_dnnl_matmul_scratch(const fx_dnnl_matmul *m)
     return m->scratch_bytes;
 }
 
-fx_status fx_dnnl_matmul_run(fx_dnnl_matmul *m, const void *x, const void *w, const float *b, void *y, void *scratch)
+fx_status fx_dnnl_matmul_run(fx_dnnl_matmul *m, const void *x, const void *w, const float *b, void *y,
+                             void *scratch)
 {
     DNNL_TRY(dnnl_memory_set_data_handle(m->x, (void *)(uintptr_t)x));
     DNNL_TRY(dnnl_memory_set_data_handle(m->w, (void *)(uintptr_t)w));
@@ -262,8 +282,9 @@ fx_status fx_dnnl_matmul_run(fx_dnnl_matmul *m, const void *x, const void *w, co
     DNNL_TRY(dnnl_memory_set_data_handle(m->y, y));
     DNNL_TRY(dnnl_memory_set_data_handle(m->scratch, scratch));
     const dnnl_exec_arg_t args[] = {
-        {DNNL_ARG_SRC, m->x},          {DNNL_ARG_WEIGHTS, m->w}, {DNNL_ARG_DST, m->y},
-        {DNNL_ARG_SCRATCHPAD, m->scratch}, {DNNL_ARG_BIAS, m->b},
+        {DNNL_ARG_SRC, m->x},  {DNNL_ARG_WEIGHTS, m->w},
+        {DNNL_ARG_DST, m->y},  {DNNL_ARG_SCRATCHPAD, m->scratch},
+        {DNNL_ARG_BIAS, m->b},
     };
     DNNL_TRY(dnnl_primitive_execute(m->primitive, m->stream, m->b ? 5 : 4, args));
     DNNL_TRY(dnnl_stream_wait(m->stream));

@@ -1,5 +1,6 @@
-/* oneDNN's C API as this project uses it: one matrix product y[M,N] = x[M,K] w[N,K]^T + b, weights in the library's own blocked
- * form. The only file pair that sees dnnl.h, and the only place where 2.x and 3.x differ. */
+/* oneDNN's C API as this project uses it: one matrix product y[M,N] = x[M,K] w[N,K]^T + b, weights in the
+ * library's own blocked form. The only file pair that sees dnnl.h, and the only place where 2.x and 3.x
+ * differ. */
 #ifndef FX_KERNELS_CPU_DNNL_COMPAT_H
 #define FX_KERNELS_CPU_DNNL_COMPAT_H
 
@@ -30,7 +31,8 @@ fx_status fx_dnnl_weight_pack(fx_dnnl *, int64_t n, int64_t k, fx_dtype, const v
 fx_status fx_dnnl_matmul_new(fx_dnnl *, const fx_dnnl_shape *, fx_dnnl_matmul **out);
 void fx_dnnl_matmul_free(fx_dnnl_matmul **);
 size_t fx_dnnl_matmul_scratch(const fx_dnnl_matmul *);
-fx_status fx_dnnl_matmul_run(fx_dnnl_matmul *, const void *x, const void *w, const float *b, void *y, void *scratch);
+fx_status fx_dnnl_matmul_run(fx_dnnl_matmul *, const void *x, const void *w, const float *b, void *y,
+                             void *scratch);
 
 #ifdef __cplusplus
 }

@@ -1,23 +1,27 @@
-/* c = a . panels, blocked for the caches: the body of linear and convolution. Tasks are blocks of rows x columns; in a
- * task k goes in chunks, the rows of a chunk are gathered into the thread's buffer (copied, widened or cut from a
- * picture by `fill`), and sums wait in f32. The chain over k of one element is the same in any blocking, so blocks are
- * chosen freely by shape and thread count. */
+/* c = a . panels, blocked for the caches: the body of linear and convolution. Tasks are blocks of rows x
+ * columns; in a task k goes in chunks, the rows of a chunk are gathered into the thread's buffer (copied,
+ * widened or cut from a picture by `fill`), and sums wait in f32. The chain over k of one element is the same
+ * in any blocking, so blocks are chosen freely by shape and thread count. */
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/multi.h"
 
-#ifndef COLS_
-#define COLS_ 1024
-#endif
-#ifndef ROWS_
-#define ROWS_ 256
-#endif
-enum { ROWS = ROWS_, COLS = COLS_, CHUNK = FX_CHUNK, LINE = 16 };
-_Static_assert(ROWS * (COLS + LINE) * 4 <= FX_BUF_C, "sums fit");
-_Static_assert(ROWS * (CHUNK + 16) * 4 <= FX_BUF_A, "gathered rows fit");
-_Static_assert(CHUNK * FX_PANEL * 4 <= FX_BUF_B, "a widened panel chunk fits");
+/* A block: its sums (1 MiB) and gathered rows stay in L2. Wide blocks, because gathering costs more than
+ * streaming panels (bench/LOG.md). LINE keeps row strides off powers of two, which would share few cache
+ * sets. */
+enum { ROWS = 256, COLS = 1024, CHUNK = FX_CHUNK, LINE = 16 };
+_Static_assert(ROWS *(COLS + LINE) * 4 <= FX_BUF_C, "sums fit");
+_Static_assert(ROWS *(CHUNK + 16) * 4 <= FX_BUF_A, "gathered rows fit");
+_Static_assert(CHUNK *FX_PANEL * 4 <= FX_BUF_B, "a widened panel chunk fits");
 
-static int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t round_up(int64_t x, int64_t unit)
+{
+    return (x + unit - 1) / unit * unit;
+}
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 static int64_t padded_k(int64_t k, fx_dtype dtype)
 {
@@ -68,6 +72,17 @@ static void pack_panel_f32(const pack_job *j, int64_t panel)
 
 static void pack_panel_bf16(const pack_job *j, int64_t panel)
 {
+#if FX_X86
+    if (j->taps == 1 && j->k % 2 == 0 && j->k < (1 << 24) && fx_cpu_isa_level() >= FX_ISA_AVX512) {
+        for (int64_t k0 = 0; k0 < j->k; k0 += CHUNK) {
+            const int64_t depth = least(CHUNK, j->k - k0);
+            fx_cpu_pack_keys_avx512((const uint16_t *)j->src + panel * FX_PANEL * j->k + k0, j->k,
+                                    least(FX_PANEL, j->n - panel * FX_PANEL), depth, padded_k(depth, FX_BF16),
+                                    (uint16_t *)j->dst + panel_at(j->n, j->k, FX_BF16, panel, k0));
+        }
+        return;
+    }
+#endif
     const uint16_t *src = j->src;
     const int64_t kp = padded_k(j->k, FX_BF16);
     for (int64_t k = 0; k < kp; k += FX_K_UNIT) { /* 2 KiB at a time: strided writes stay in L1 */
@@ -87,13 +102,15 @@ static void pack_range(const void *job, int64_t begin, int64_t end, int thread)
     const pack_job *j = job;
     (void)thread;
     for (int64_t p = begin; p < end; p++) {
-        if (j->dtype == FX_BF16) pack_panel_bf16(j, p);
-        else pack_panel_f32(j, p);
+        if (j->dtype == FX_BF16)
+            pack_panel_bf16(j, p);
+        else
+            pack_panel_f32(j, p);
     }
 }
 
-void fx_cpu_pack_panels(const fx_backend *be, int64_t n, int64_t k, fx_dtype dtype, const void *src, int64_t taps,
-                        void *dst)
+void fx_cpu_pack_panels(const fx_backend *be, int64_t n, int64_t k, fx_dtype dtype, const void *src,
+                        int64_t taps, void *dst)
 {
     const pack_job job = {n, k, taps, dtype, src, dst};
     const int64_t grain = 1 + (1 << 18) / (k * FX_PANEL);
@@ -139,10 +156,14 @@ FX_INLINE void finish_act(void *y, fx_dtype dtype, const float *c, const float *
 
 FX_INLINE void finish_any(void *y, fx_dtype dtype, const float *c, const float *b, int64_t n, fx_act act)
 {
-    if (dtype == FX_F32) finish_act(y, FX_F32, c, b, n, act);
-    else finish_act(y, FX_BF16, c, b, n, act);
+    if (dtype == FX_F32)
+        finish_act(y, FX_F32, c, b, n, act);
+    else
+        finish_act(y, FX_BF16, c, b, n, act);
 }
-FX_MULTI(finish, (void *restrict y, fx_dtype dtype, const float *restrict c, const float *restrict b, int64_t n, fx_act act),
+FX_MULTI(finish,
+         (void *restrict y, fx_dtype dtype, const float *restrict c, const float *restrict b, int64_t n,
+          fx_act act),
          (y, dtype, c, b, n, act))
 
 void fx_cpu_finish_row(void *y, fx_dtype dtype, const float *c, const float *b, int64_t cols, fx_act act)
@@ -163,28 +184,28 @@ typedef struct block {
     fx_cpu_buf buf;
 } block;
 
+/* Row stride of gathered rows in elements: off the power of two. */
+static int64_t gathered_ld(fx_dtype operand)
+{
+    return CHUNK + (operand == FX_BF16 ? 32 : 16);
+}
+
 /* One chunk of k for one block: gathered (or direct) rows times each panel. */
 static void chunk_of_block(const block_job *j, const block *b, int64_t k0)
 {
     const fx_gemm *g = j->g;
     const fx_cpu_tile *tile = j->cpu->tile;
     const bool widen_weight = g->dtype == FX_BF16 && tile->operand == FX_F32;
-    const int64_t es = (int64_t)fx_dtype_size(g->dtype);
-    const int64_t count = least(CHUNK, g->k - k0);
+    const int64_t es = (int64_t)fx_dtype_size(g->dtype), count = least(CHUNK, g->k - k0);
     const int64_t run_k = tile->operand == FX_BF16 ? round_up(count, FX_K_UNIT) : count;
-    const void *a = b->buf.a;
-    int64_t lda = round_up(run_k, 32) + (tile->operand == FX_BF16 ? 32 : 16); /* off the power of two */
-    if (g->direct) {
-        a = g->direct + b->row * g->direct_ld + k0;
-        lda = g->direct_ld;
-    } else {
-        g->fill(g, tile->operand, b->row, b->rows, k0, count, b->buf.a, lda);
-    }
+    const int64_t lda = g->direct ? g->direct_ld : gathered_ld(tile->operand);
+    const void *a = g->direct ? (const void *)(g->direct + b->row * g->direct_ld + k0) : b->buf.a;
+    if (!g->direct) g->fill(g, tile->operand, b->row, b->rows, k0, count, b->buf.a, lda);
     for (int64_t c = 0; c < b->cols; c += FX_PANEL) {
-        const char *panel = 
-            (const char *)g->packed + panel_at(g->n, g->k, g->dtype, (b->col + c) / FX_PANEL, k0) * es;
+        const int64_t at = panel_at(g->n, g->k, g->dtype, (b->col + c) / FX_PANEL, k0);
+        const void *panel = (const char *)g->packed + at * es;
         if (widen_weight) {
-            widen((const uint16_t *)panel, b->buf.b, round_up(count, 2));
+            widen(panel, b->buf.b, round_up(count, 2));
             panel = b->buf.b;
         }
         tile->run(b->rows, run_k, a, lda, panel, b->buf.c + c, j->cols + LINE, k0 > 0);
@@ -197,7 +218,9 @@ static void block_range(const void *job, int64_t begin, int64_t end, int thread)
     const fx_gemm *g = j->g;
     j->cpu->tile->begin();
     for (int64_t t = begin; t < end; t++) {
-        block b = {.row = t % j->row_blocks * j->rows, .col = t / j->row_blocks * j->cols, .buf = j->cpu->buf[thread]};
+        block b = {.row = t % j->row_blocks * j->rows,
+                   .col = t / j->row_blocks * j->cols,
+                   .buf = j->cpu->buf[thread]};
         b.rows = least(j->rows, g->m - b.row);
         b.cols = least(j->cols, g->n - b.col);
         for (int64_t k0 = 0; k0 < g->k; k0 += CHUNK) chunk_of_block(j, &b, k0);
@@ -218,6 +241,8 @@ void fx_cpu_gemm(const fx_backend *be, const fx_gemm *g)
         job.cols = round_up(job.cols / 2, FX_PANEL);
     job.row_blocks = (g->m + job.rows - 1) / job.rows;
     const int64_t tasks = job.row_blocks * ((n + job.cols - 1) / job.cols);
-    if ((double)g->m * (double)g->n * (double)g->k < 2e5) block_range(&job, 0, tasks, 0);
-    else fx_cpu_tasks(be, tasks, block_range, &job);
+    if ((double)g->m * (double)g->n * (double)g->k < 2e5)
+        block_range(&job, 0, tasks, 0);
+    else
+        fx_cpu_tasks(be, tasks, block_range, &job);
 }

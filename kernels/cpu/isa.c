@@ -1,5 +1,6 @@
-/* Which instruction set this process computes with: the processor's best, limited by ONEDNN_MAX_CPU_ISA (the variable
- * oneDNN reads, so that one setting limits both) and by what the operating system grants (AMX tile registers). */
+/* Which instruction set this process computes with: the processor's best, limited by ONEDNN_MAX_CPU_ISA (the
+ * variable oneDNN reads, so that one setting limits both) and by what the operating system grants (AMX tile
+ * registers). */
 #include "kernels/cpu/internal.h"
 
 #include <stdatomic.h>
@@ -20,11 +21,16 @@ static fx_cpu_isa isa_limit(void)
         const char *name;
         fx_cpu_isa isa;
     } limits[] = {
-        {"SSE41", FX_ISA_BASE},         {"AVX", FX_ISA_BASE},
-        {"AVX2", FX_ISA_AVX2},          {"AVX2_VNNI", FX_ISA_AVX2},
-        {"AVX2_VNNI_2", FX_ISA_AVX2},   {"AVX512_MIC", FX_ISA_AVX2},
-        {"AVX512_CORE", FX_ISA_AVX512}, {"AVX512_CORE_VNNI", FX_ISA_AVX512},
-        {"AVX512_CORE_BF16", FX_ISA_BF16}, {"AVX512_CORE_FP16", FX_ISA_BF16},
+        {"SSE41", FX_ISA_BASE},
+        {"AVX", FX_ISA_BASE},
+        {"AVX2", FX_ISA_AVX2},
+        {"AVX2_VNNI", FX_ISA_AVX2},
+        {"AVX2_VNNI_2", FX_ISA_AVX2},
+        {"AVX512_MIC", FX_ISA_AVX2},
+        {"AVX512_CORE", FX_ISA_AVX512},
+        {"AVX512_CORE_VNNI", FX_ISA_AVX512},
+        {"AVX512_CORE_BF16", FX_ISA_BF16},
+        {"AVX512_CORE_FP16", FX_ISA_BF16},
         {"AVX10_1_512", FX_ISA_BF16},
     };
     const char *value = getenv("ONEDNN_MAX_CPU_ISA");

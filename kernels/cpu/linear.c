@@ -22,8 +22,6 @@ fx_status fx_cpu_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_wei
     return FX_OK;
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 typedef struct linear_job {
     fx_tensor y, x;
     const float *bias;
@@ -38,32 +36,27 @@ FX_MULTI(widen_row, (float *restrict dst, const uint16_t *restrict src, int64_t 
 
 void fx_cpu_gather(fx_dtype operand, fx_dtype dtype, const void *src, int64_t n, void *dst)
 {
-    if (operand == dtype) memcpy(dst, src, (size_t)n * fx_dtype_size(dtype));
-    else widen_row(dst, src, n);
+    if (operand == dtype)
+        memcpy(dst, src, (size_t)n * fx_dtype_size(dtype));
+    else
+        widen_row(dst, src, n);
 }
 
-/* What the next chunk will read; the rows are too far apart for the hardware to guess. */
-static void prefetch_row(const char *src, int64_t bytes)
-{
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(src + i, 0, 2);
-}
-
-static void fill_rows(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t rows, int64_t k0, int64_t count, void *dst,
-                      int64_t ld)
+static void fill_rows(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t rows, int64_t k0,
+                      int64_t count, void *dst, int64_t ld)
 {
     const linear_job *j = g->ctx;
-    const int64_t es = (int64_t)fx_dtype_size(operand), xs = (int64_t)fx_dtype_size(j->x.dtype);
-    const int64_t padded = (count + FX_K_UNIT - 1) / FX_K_UNIT * FX_K_UNIT;
+    const int64_t es = (int64_t)fx_dtype_size(operand),
+                  padded = (count + FX_K_UNIT - 1) / FX_K_UNIT * FX_K_UNIT;
     for (int64_t i = 0; i < rows; i++) {
         char *to = (char *)dst + i * ld * es;
-        const char *from = fx_at(j->x, (row + i) * j->x.stride[0] + k0);
-        fx_cpu_gather(operand, j->x.dtype, from, count, to);
-        prefetch_row(from + count * xs, least(count, g->k - k0 - count) * xs);
+        fx_cpu_gather(operand, j->x.dtype, fx_at(j->x, (row + i) * j->x.stride[0] + k0), count, to);
         if (operand == FX_BF16) memset(to + count * es, 0, (size_t)((padded - count) * es));
     }
 }
 
-static void store_rows(const fx_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols, const float *c, int64_t ldc)
+static void store_rows(const fx_gemm *g, int64_t row, int64_t rows, int64_t col, int64_t cols, const float *c,
+                       int64_t ldc)
 {
     const linear_job *j = g->ctx;
     for (int64_t i = 0; i < rows; i++)
@@ -71,14 +64,22 @@ static void store_rows(const fx_gemm *g, int64_t row, int64_t rows, int64_t col,
                           j->bias ? j->bias + col : NULL, cols, j->act);
 }
 
-fx_status fx_cpu_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act, void *scratch)
+fx_status fx_cpu_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
+                        void *scratch)
 {
     (void)scratch;
     const linear_job job = {y, x, fx_present(b) ? b.data : NULL, act};
     const fx_gemm g = {
-        .m = x.shape[0], .n = w.n, .k = w.k, .packed = w.packed, .dtype = w.dtype,
-        .ctx = &job, .fill = fill_rows, .store = store_rows,
-        .direct = x.dtype == FX_F32 ? x.data : NULL, .direct_ld = x.stride[0],
+        .m = x.shape[0],
+        .n = w.n,
+        .k = w.k,
+        .packed = w.packed,
+        .dtype = w.dtype,
+        .ctx = &job,
+        .fill = fill_rows,
+        .store = store_rows,
+        .direct = x.dtype == FX_F32 ? x.data : NULL,
+        .direct_ld = x.stride[0],
     };
     fx_cpu_gemm(be, &g);
     return FX_OK;

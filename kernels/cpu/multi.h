@@ -1,6 +1,6 @@
-/* One loop, three compilations: FX_MULTI(name, params, args) makes `static void name params`, which runs the inline
- * function name##_any compiled for AVX-512, AVX2 or the base instruction set. Loops over plain C give the same bits in
- * all three (no contraction, reductions over explicit lanes). */
+/* One loop, three compilations: FX_MULTI(name, params, args) makes `static void name params`, which runs the
+ * inline function name##_any compiled for AVX-512, AVX2 or the base instruction set. Loops over plain C give
+ * the same bits in all three (no contraction, reductions over explicit lanes). */
 #ifndef FX_KERNELS_CPU_MULTI_H
 #define FX_KERNELS_CPU_MULTI_H
 
@@ -10,19 +10,34 @@
 
 #if FX_X86
 #define FX_MULTI(name, params, args)                                                                         \
-    FX_TARGET_AVX512 static void name##_avx512 params { name##_any args; }                                   \
-    FX_TARGET_AVX2 static void name##_avx2 params { name##_any args; }                                       \
-    static void name##_base params { name##_any args; }                                                      \
+    FX_TARGET_AVX512 static void name##_avx512 params                                                        \
+    {                                                                                                        \
+        name##_any args;                                                                                     \
+    }                                                                                                        \
+    FX_TARGET_AVX2 static void name##_avx2 params                                                            \
+    {                                                                                                        \
+        name##_any args;                                                                                     \
+    }                                                                                                        \
+    static void name##_base params                                                                           \
+    {                                                                                                        \
+        name##_any args;                                                                                     \
+    }                                                                                                        \
     static void name params                                                                                  \
     {                                                                                                        \
         const fx_cpu_isa isa = fx_cpu_isa_level();                                                           \
-        if (isa >= FX_ISA_AVX512) name##_avx512 args;                                                        \
-        else if (isa >= FX_ISA_AVX2) name##_avx2 args;                                                       \
-        else name##_base args;                                                                               \
+        if (isa >= FX_ISA_AVX512)                                                                            \
+            name##_avx512 args;                                                                              \
+        else if (isa >= FX_ISA_AVX2)                                                                         \
+            name##_avx2 args;                                                                                \
+        else                                                                                                 \
+            name##_base args;                                                                                \
     }
 #else
 #define FX_MULTI(name, params, args)                                                                         \
-    static void name params { name##_any args; }
+    static void name params                                                                                  \
+    {                                                                                                        \
+        name##_any args;                                                                                     \
+    }
 #endif
 
 /* Elements of f32 or bf16 rows; dtype is a constant where these are inlined. */
@@ -35,8 +50,10 @@ FX_INLINE float fx_load(const void *p, int64_t i, fx_dtype dtype)
 
 FX_INLINE void fx_store(void *p, int64_t i, fx_dtype dtype, float value)
 {
-    if (dtype == FX_F32) ((float *)p)[i] = value;
-    else ((uint16_t *)p)[i] = fx_round_bf16(value);
+    if (dtype == FX_F32)
+        ((float *)p)[i] = value;
+    else
+        ((uint16_t *)p)[i] = fx_round_bf16(value);
 }
 
 static inline const void *fx_at(fx_tensor t, int64_t offset)

@@ -1,5 +1,5 @@
-/* Opens the CPU backend: picks the matrix tile for this processor, makes the thread buffers, fills the table of ops. Also
- * how ops spread ranges and tasks over threads. */
+/* Opens the CPU backend: picks the matrix tile for this processor, makes the thread buffers, fills the table
+ * of ops. Also how ops spread ranges and tasks over threads. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 
@@ -120,8 +120,8 @@ static fx_status make_buffers(fx_cpu *cpu, int threads)
     const size_t one = FX_BUF_C + FX_BUF_A + FX_BUF_B, bytes = one * (size_t)threads;
     cpu->buf = calloc((size_t)threads, sizeof *cpu->buf);
     cpu->memory = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
-    FX_CHECK(cpu->buf && cpu->memory, FX_ENOMEM, "cpu backend: no memory for %d thread buffers of %zu bytes", threads,
-             one);
+    FX_CHECK(cpu->buf && cpu->memory, FX_ENOMEM, "cpu backend: no memory for %d thread buffers of %zu bytes",
+             threads, one);
     (void)madvise(cpu->memory, bytes, MADV_HUGEPAGE); /* a hint */
     memset(cpu->memory, 0, bytes);
     for (int t = 0; t < threads; t++) {
@@ -158,7 +158,9 @@ const char *fx_cpu_describe(const fx_backend *be)
 {
     static _Thread_local char text[96];
     const char *isa = fx_cpu_isa_name(fx_cpu_isa_level());
-    if (be) snprintf(text, sizeof text, "%s, %d thread%s", isa, be->threads, be->threads == 1 ? "" : "s");
-    else snprintf(text, sizeof text, "%s", isa);
+    if (be)
+        snprintf(text, sizeof text, "%s, %d thread%s", isa, be->threads, be->threads == 1 ? "" : "s");
+    else
+        snprintf(text, sizeof text, "%s", isa);
     return text;
 }

@@ -1,19 +1,26 @@
-/* Elementwise work on token rows: residual sums, activations, gates, table lookup, and the merge of two attention
- * results. Memory-bound: one pass, vectorised by the compiler. */
+/* Elementwise work on token rows: residual sums, activations, gates, table lookup, and the merge of two
+ * attention results. Memory-bound: one pass, vectorised by the compiler. */
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/multi.h"
 
 #include <math.h>
 
-static int64_t row_grain(int64_t row_elements) { return 1 + 16384 / (row_elements + 1); }
+static int64_t row_grain(int64_t row_elements)
+{
+    return 1 + 16384 / (row_elements + 1);
+}
 
 /* Runs BODY with the constants XD and YD for every pair of f32 and bf16. */
 #define EACH_DTYPES(xd, yd, CALL)                                                                            \
     do {                                                                                                     \
-        if ((xd) == FX_F32 && (yd) == FX_F32) CALL(FX_F32, FX_F32);                                          \
-        else if ((xd) == FX_F32) CALL(FX_F32, FX_BF16);                                                      \
-        else if ((yd) == FX_F32) CALL(FX_BF16, FX_F32);                                                      \
-        else CALL(FX_BF16, FX_BF16);                                                                         \
+        if ((xd) == FX_F32 && (yd) == FX_F32)                                                                \
+            CALL(FX_F32, FX_F32);                                                                            \
+        else if ((xd) == FX_F32)                                                                             \
+            CALL(FX_F32, FX_BF16);                                                                           \
+        else if ((yd) == FX_F32)                                                                             \
+            CALL(FX_BF16, FX_F32);                                                                           \
+        else                                                                                                 \
+            CALL(FX_BF16, FX_BF16);                                                                          \
     } while (0)
 
 /* ---- x += gate * y ---- */
@@ -26,7 +33,8 @@ FX_INLINE void gate_row_any(float *x, const float *gate, const void *y, fx_dtype
         for (int64_t i = 0; i < n; i++) x[i] += gate[i] * fx_load(y, i, FX_BF16);
     }
 }
-FX_MULTI(gate_row, (float *restrict x, const float *restrict gate, const void *restrict y, fx_dtype yd, int64_t n),
+FX_MULTI(gate_row,
+         (float *restrict x, const float *restrict gate, const void *restrict y, fx_dtype yd, int64_t n),
          (x, gate, y, yd, n))
 
 typedef struct rows_job {
@@ -86,8 +94,8 @@ static void axpy_range(const void *job, int64_t begin, int64_t end, int thread)
     const rows_job *j = job;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        axpy_row(fx_at_mut(j->x, row_offset(j->x, i)), j->x.dtype, fx_at(j->y, row_offset(j->y, i)), j->y.dtype, j->a,
-                 j->x.shape[j->x.ndim - 1]);
+        axpy_row(fx_at_mut(j->x, row_offset(j->x, i)), j->x.dtype, fx_at(j->y, row_offset(j->y, i)),
+                 j->y.dtype, j->a, j->x.shape[j->x.ndim - 1]);
 }
 
 fx_status fx_cpu_axpy(fx_backend *be, fx_tensor x, fx_tensor y, float a)
@@ -127,7 +135,8 @@ FX_INLINE void store_block(void *y, fx_dtype dtype, int64_t at, const float *t, 
     }
 }
 
-FX_INLINE void act_row_any(void *y, fx_dtype yd, const void *x, fx_dtype xd, const void *b, fx_dtype bd, fx_act act, int64_t n)
+FX_INLINE void act_row_any(void *y, fx_dtype yd, const void *x, fx_dtype xd, const void *b, fx_dtype bd,
+                           fx_act act, int64_t n)
 {
     for (int64_t at = 0; at < n; at += 256) {
         const int64_t count = n - at < 256 ? n - at : 256;
@@ -144,7 +153,9 @@ FX_INLINE void act_row_any(void *y, fx_dtype yd, const void *x, fx_dtype xd, con
         store_block(y, yd, at, t, count);
     }
 }
-FX_MULTI(act_row, (void *y, fx_dtype yd, const void *x, fx_dtype xd, const void *b, fx_dtype bd, fx_act act, int64_t n),
+FX_MULTI(act_row,
+         (void *y, fx_dtype yd, const void *x, fx_dtype xd, const void *b, fx_dtype bd, fx_act act,
+          int64_t n),
          (y, yd, x, xd, b, bd, act, n))
 
 static void act_range(const void *job, int64_t begin, int64_t end, int thread)
@@ -207,7 +218,8 @@ static void merge_range(const void *job, int64_t begin, int64_t end, int thread)
             if (top == -INFINITY) continue; /* both empty: o stays 0 */
             const float a = expf(*l - top), b = expf(l2 - top), sum = a + b;
             mix((float *)j->o.data + i * j->o.stride[0] + h * j->o.stride[1],
-                (const float *)j->o2.data + i * j->o2.stride[0] + h * j->o2.stride[1], a / sum, b / sum, j->o.shape[2]);
+                (const float *)j->o2.data + i * j->o2.stride[0] + h * j->o2.stride[1], a / sum, b / sum,
+                j->o.shape[2]);
             *l = top + logf(sum);
         }
 }

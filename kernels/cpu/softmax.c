@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float scale, const float *bias, float *max,
-                            float *sum, void *p, fx_dtype operand, float *factor)
+FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float scale, const float *bias,
+                            float *max, float *sum, void *p, fx_dtype operand, float *factor)
 {
     float t[FX_KEYS], lane[16], total[16] = {0};
     for (int j = 0; j < 16; j++) lane[j] = -INFINITY;
@@ -34,8 +34,8 @@ FX_INLINE void softmax_rows_any(const fx_softmax *j)
     for (int64_t r = 0; r < j->rows; r++) {
         const float *s = j->s + r * FX_SCORES_LD, *bias = j->bias ? j->bias - r : NULL;
         if (j->operand == FX_F32)
-            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r, (float *)j->p + r * FX_SCORES_LD,
-                         FX_F32, j->factor + r);
+            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
+                         (float *)j->p + r * FX_SCORES_LD, FX_F32, j->factor + r);
         else
             softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
                          (uint16_t *)j->p + r * FX_SCORES_LD, FX_BF16, j->factor + r);

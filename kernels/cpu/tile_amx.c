@@ -47,7 +47,7 @@ FX_TARGET_AMX static void amx_end(void)
     _tile_release();
 }
 
-/* Fetches a panel's successor into L2 while this one is in use: `ahead` lines per step. */
+/* The panel after this one, fetched into L2 meanwhile: `lines` cache lines per step of k. */
 typedef struct successor {
     const char *at;
     int64_t lines;
@@ -110,15 +110,17 @@ FX_TARGET_AMX static void rows_16(int64_t k, const uint16_t *a, int64_t lda, con
     _tile_stored(1, c + 16, ldc * 4);
 }
 
-static void amx_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c, int64_t ldc,
-                    bool acc)
+static void amx_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c,
+                    int64_t ldc, bool acc)
 {
     const uint16_t *rows = a;
-    const int64_t blocks = (m + 15) / 32, lines = blocks ? (32 + blocks - 1) / blocks : 0; /* 32 lines per step of k */
+    const int64_t blocks = (m + 15) / 32,
+                  lines = blocks ? (32 + blocks - 1) / blocks : 0; /* 32 lines per step of k */
     successor next = {(const char *)panel + k * FX_PANEL * 2, lines < 4 ? lines : 4};
     int64_t i = 0;
-    for (; i + 16 < m; i += 32, next.at += next.lines * k / 32 * 64)
+    for (; i + 16 < m; i += 32, next.at += next.lines * k / 32 * 64) {
         rows_32(k, rows + i * lda, lda, panel, c + i * ldc, ldc, acc, next);
+    }
     for (; i < m; i += 16) rows_16(k, rows + i * lda, lda, panel, c + i * ldc, ldc, acc);
 }
 

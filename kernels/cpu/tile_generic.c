@@ -1,4 +1,5 @@
-/* The matrix tile on AVX2 (6 rows x 16 columns in 12 registers) and in plain C (any processor): f32 operands. */
+/* The matrix tile on AVX2 (6 rows x 16 columns in 12 registers) and in plain C (any processor): f32 operands.
+ */
 #include "kernels/cpu/internal.h"
 
 static void nothing(void) {}
@@ -12,42 +13,48 @@ static void nothing(void) {}
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-FX_TARGET_AVX2 static inline __attribute__((always_inline)) void
-avx2_rows(int rows, int64_t k, const float *a, int64_t lda, const float *panel, float *c, int64_t ldc, bool acc)
+FX_TARGET_AVX2 static inline __attribute__((always_inline)) void avx2_rows(int rows, int64_t k,
+                                                                           const float *a, int64_t lda,
+                                                                           const float *panel, float *c,
+                                                                           int64_t ldc, bool acc)
 {
     __m256 s[6][2];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++)
+    {
         s[r][0] = acc ? _mm256_loadu_ps(c + r * ldc) : _mm256_setzero_ps();
         s[r][1] = acc ? _mm256_loadu_ps(c + r * ldc + 8) : _mm256_setzero_ps();
     }
     for (int64_t i = 0; i < k; i++) {
-        const __m256 p0 = _mm256_loadu_ps(panel + i * FX_PANEL), p1 = _mm256_loadu_ps(panel + i * FX_PANEL + 8);
-        UNROLL for (int r = 0; r < rows; r++) {
+        const __m256 p0 = _mm256_loadu_ps(panel + i * FX_PANEL),
+                     p1 = _mm256_loadu_ps(panel + i * FX_PANEL + 8);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
             const __m256 x = _mm256_broadcast_ss(a + r * lda + i);
             s[r][0] = _mm256_fmadd_ps(x, p0, s[r][0]);
             s[r][1] = _mm256_fmadd_ps(x, p1, s[r][1]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL for (int r = 0; r < rows; r++)
+    {
         _mm256_storeu_ps(c + r * ldc, s[r][0]);
         _mm256_storeu_ps(c + r * ldc + 8, s[r][1]);
     }
 }
 
-FX_TARGET_AVX2 static void avx2_six(int64_t k, const float *a, int64_t lda, const float *panel, float *c, int64_t ldc,
-                                    bool acc)
+FX_TARGET_AVX2 static void avx2_six(int64_t k, const float *a, int64_t lda, const float *panel, float *c,
+                                    int64_t ldc, bool acc)
 {
     avx2_rows(6, k, a, lda, panel, c, ldc, acc);
 }
 
-FX_TARGET_AVX2 static void avx2_one(int64_t k, const float *a, int64_t lda, const float *panel, float *c, int64_t ldc,
-                                    bool acc)
+FX_TARGET_AVX2 static void avx2_one(int64_t k, const float *a, int64_t lda, const float *panel, float *c,
+                                    int64_t ldc, bool acc)
 {
     avx2_rows(1, k, a, lda, panel, c, ldc, acc);
 }
 
-static void avx2_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c, int64_t ldc,
-                     bool acc)
+static void avx2_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c,
+                     int64_t ldc, bool acc)
 {
     for (int half = 0; half < FX_PANEL; half += 16) {
         const float *x = a, *p = (const float *)panel + half;
@@ -60,9 +67,9 @@ static void avx2_run(int64_t m, int64_t k, const void *a, int64_t lda, const voi
 const fx_cpu_tile fx_cpu_tile_avx2 = {FX_F32, false, avx2_run, nothing, nothing};
 #endif
 
-/* 4 x 8 sums in registers of any vector width. */
-static void base_block(int64_t rows, int64_t k, const float *a, int64_t lda, const float *panel, float *c, int64_t ldc,
-                       bool acc)
+/* 2 x 8 sums in registers of any vector width. */
+static void base_block(int64_t rows, int64_t k, const float *a, int64_t lda, const float *panel, float *c,
+                       int64_t ldc, bool acc)
 {
     float s[2][8];
     for (int64_t r = 0; r < rows; r++)
@@ -82,8 +89,8 @@ static void base_block(int64_t rows, int64_t k, const float *a, int64_t lda, con
         for (int j = 0; j < 8; j++) c[r * ldc + j] = s[r][j];
 }
 
-static void base_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c, int64_t ldc,
-                     bool acc)
+static void base_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c,
+                     int64_t ldc, bool acc)
 {
     const float *x = a, *p = panel;
     for (int64_t i = 0; i < m; i += 2)
