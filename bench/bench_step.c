@@ -1,7 +1,8 @@
-/* One denoise step of a synthetic FLUX model against the yardstick: the rate that oneDNN reaches on 4608 x 21504 x 3072 in
- * the same process, measured alternately with the steps so that a busy machine hits both.
- *   bench_step [--model synthetic:flux-dev:1+2] [--size 1024] [--threads 2] [--runs 5]        alone or under mpirun
- * Columns: step = slowest rank; rate = flop / step over all ranks; of oneDNN = rate / yardstick (1 rank only). */
+/* One denoise step of a synthetic FLUX model against the yardstick: the rate that oneDNN reaches on 4608 x
+ * 21504 x 3072 in the same process, measured alternately with the steps so that a busy machine hits both.
+ *   bench_step [--model synthetic:flux-dev:1+2] [--size 1024] [--threads 2] [--runs 5]        alone or under
+ * mpirun Columns: step = slowest rank; rate = flop / step over all ranks; of oneDNN = rate / yardstick (1
+ * rank only). */
 #include <stdio.h>
 #include <string.h>
 
@@ -42,18 +43,24 @@ int main(int argc, char **argv)
     int runs = 5;
     req.steps = 2;
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--model")) opt.model = argv[i + 1];
-        else if (!strcmp(argv[i], "--size")) req.width = req.height = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--threads")) opt.threads = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--runs")) runs = atoi(argv[i + 1]) < MAX_RUNS ? atoi(argv[i + 1]) : MAX_RUNS;
+        if (!strcmp(argv[i], "--model"))
+            opt.model = argv[i + 1];
+        else if (!strcmp(argv[i], "--size"))
+            req.width = req.height = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--threads"))
+            opt.threads = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--runs"))
+            runs = atoi(argv[i + 1]) < MAX_RUNS ? atoi(argv[i + 1]) : MAX_RUNS;
     }
-    if (fx_comm_open("auto", 600, &comm) || fx_pipeline_open(&opt, comm, &pipe) || fx_pipeline_complete(pipe, &req)) {
+    if (fx_comm_open("auto", 600, &comm) || fx_pipeline_open(&opt, comm, &pipe) ||
+        fx_pipeline_complete(pipe, &req)) {
         fprintf(stderr, "bench_step: %s\n", fx_error());
         return 1;
     }
     const int ranks = fx_comm_size(comm), rank = fx_comm_rank(comm);
     const fx_model_facts *f = fx_pipeline_facts(pipe);
-    const double image = (double)(req.width / 16) * (double)(req.height / 16), flop = step_flop(f, req.t5_len, image);
+    const double image = (double)(req.width / 16) * (double)(req.height / 16),
+                 flop = step_flop(f, req.t5_len, image);
     if (ranks == 1 && yardstick_open(&yard, 4608, 21504, 3072)) return 1;
     if (ranks == 1) yardstick_run_s(&yard);
     for (int i = 0; i < runs; i++) {
@@ -66,13 +73,14 @@ int main(int argc, char **argv)
         unit[i] = ranks == 1 ? yardstick_run_s(&yard) : 0;
     }
     if (rank == 0) {
-        const double s = median(step, runs), rate = flop / s * 1e-12, yard_rate = ranks == 1 ? yard.flop / median(unit, runs) * 1e-12 : 0;
-        printf("# %s %dx%d, %d text rows, %s, %d runs (median), %s\n", opt.model, req.width, req.height, req.t5_len,
-               fx_dtype_name(opt.dtype), runs, f->backend);
+        const double s = median(step, runs), rate = flop / s * 1e-12,
+                     yard_rate = ranks == 1 ? yard.flop / median(unit, runs) * 1e-12 : 0;
+        printf("# %s %dx%d, %d text rows, %s, %d runs (median), %s\n", opt.model, req.width, req.height,
+               req.t5_len, fx_dtype_name(opt.dtype), runs, f->backend);
         printf("# ranks threads     flop     step     rate  oneDNN 4608x21504x3072  of oneDNN\n");
         printf("#                (TFLOP)      (s) (TFLOP/s)              (TFLOP/s)        (%%)\n");
-        printf("%7d %7d %8.3f %8.4f %9.3f %22.3f %10.1f\n", ranks, f->threads, flop * 1e-12, s, rate, yard_rate,
-               yard_rate > 0 ? 100 * rate / yard_rate : 0.0);
+        printf("%7d %7d %8.3f %8.4f %9.3f %22.3f %10.1f\n", ranks, f->threads, flop * 1e-12, s, rate,
+               yard_rate, yard_rate > 0 ? 100 * rate / yard_rate : 0.0);
     }
     fx_pipeline_close(&pipe);
     fx_comm_finish(&comm);

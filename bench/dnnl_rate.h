@@ -17,8 +17,8 @@ typedef struct yardstick {
     double flop;
 } yardstick;
 
-static inline void make_matmul_desc(yardstick *y, const dnnl_dims_t a, const dnnl_dims_t b, const dnnl_dims_t c,
-                                    dnnl_primitive_desc_t *pd)
+static inline void make_matmul_desc(yardstick *y, const dnnl_dims_t a, const dnnl_dims_t b,
+                                    const dnnl_dims_t c, dnnl_primitive_desc_t *pd)
 {
 #if DNNL_VERSION_MAJOR >= 3
     dnnl_memory_desc_t ma, mb, mc;
@@ -40,7 +40,8 @@ static inline void make_matmul_desc(yardstick *y, const dnnl_dims_t a, const dnn
 #endif
 }
 
-/* bf16 x[M,K] w[N,K]^T with weights in the library's own packed layout (values do not matter, zeros would). */
+/* bf16 x[M,K] w[N,K]^T with weights in the library's own packed layout (values do not matter, zeros would).
+ */
 static inline int yardstick_open(yardstick *y, int64_t M, int64_t N, int64_t K)
 {
     const dnnl_dims_t a = {M, K}, b = {K, N}, c = {M, N};
@@ -48,7 +49,8 @@ static inline int yardstick_open(yardstick *y, int64_t M, int64_t N, int64_t K)
     const dnnl_query_t query[3] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md};
     dnnl_primitive_desc_t pd = NULL;
     *y = (yardstick){.flop = 2.0 * (double)M * (double)N * (double)K};
-    if (dnnl_engine_create(&y->engine, dnnl_cpu, 0) || dnnl_stream_create(&y->stream, y->engine, dnnl_stream_default_flags))
+    if (dnnl_engine_create(&y->engine, dnnl_cpu, 0) ||
+        dnnl_stream_create(&y->stream, y->engine, dnnl_stream_default_flags))
         return 1;
     make_matmul_desc(y, a, b, c, &pd);
     if (!pd || dnnl_primitive_create(&y->matmul, pd)) return 1;

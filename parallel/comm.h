@@ -1,10 +1,10 @@
-/* The transport contract: asynchronous, uneven, ordered. comm.c and comm_collective.c are the front of every transport;
- * comm_self.c (one rank), comm_plan.c (measuring), comm_mpi.c, later comm_nccl.c move the bytes.
+/* The transport contract: asynchronous, uneven, ordered. comm.c and comm_collective.c are the front of every
+ * transport; comm_self.c (one rank), comm_plan.c (measuring), comm_mpi.c, later comm_nccl.c move the bytes.
  *
- * Everything that moves rows is a set of point-to-point transfers posted together (`fx_comm_transfer`): an uneven
- * all-to-all, a ring hop and a gather are such sets, received in place, with no staging. Transfers between two ranks
- * match in posting order. Buffers are off limits until the ticket is waited for.
- * Every wait has the comm's deadline, watches the stop flag (status.h) and fails with FX_ECOMM or FX_ESIGNAL; after a
+ * Everything that moves rows is a set of point-to-point transfers posted together (`fx_comm_transfer`): an
+ * uneven all-to-all, a ring hop and a gather are such sets, received in place, with no staging. Transfers
+ * between two ranks match in posting order. Buffers are off limits until the ticket is waited for. Every wait
+ * has the comm's deadline, watches the stop flag (status.h) and fails with FX_ECOMM or FX_ESIGNAL; after a
  * failure every later call fails at once and the process must end through fx_comm_abort. */
 #ifndef FX_PARALLEL_COMM_H
 #define FX_PARALLEL_COMM_H
@@ -25,7 +25,7 @@ typedef struct fx_ticket {
 } fx_ticket;
 
 typedef struct fx_xfer {
-    int peer;    /* rank in this comm; may be this rank (a copy) */
+    int peer; /* rank in this comm; may be this rank (a copy) */
     void *data;
     size_t bytes; /* 0: skipped on both sides */
 } fx_xfer;
@@ -33,43 +33,50 @@ typedef struct fx_xfer {
 typedef enum { FX_SUM, FX_MIN, FX_MAX } fx_reduce;
 
 typedef struct fx_comm_stats {
-    uint64_t bytes_sent;   /* to other ranks */
+    uint64_t bytes_sent; /* to other ranks */
     uint64_t transfers;
-    double wait_s;         /* time spent in waits, collectives included: exposed communication */
+    double wait_s; /* time spent in waits, collectives included: exposed communication */
 } fx_comm_stats;
 
 int fx_comm_rank(const fx_comm *);
 int fx_comm_size(const fx_comm *);
 
-fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[], fx_ticket *out);
+fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[],
+                           fx_ticket *out);
 fx_status fx_comm_wait(fx_comm *, fx_ticket *); /* clears it; none pending is FX_OK */
 fx_status fx_comm_progress(fx_comm *);          /* lets transfers move during long compute; cheap */
 
 fx_status fx_comm_broadcast(fx_comm *, int root, void *data, size_t bytes);
-fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_t bytes[], const size_t offset[]);
+fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_t bytes[],
+                             const size_t offset[]);
 fx_status fx_comm_all_reduce_f64(fx_comm *, fx_reduce, double *, int n); /* summed in rank order */
 fx_status fx_comm_all_reduce_i64(fx_comm *, fx_reduce, int64_t *, int n);
 fx_status fx_comm_barrier(fx_comm *);
-/* Every rank brings its status; all get the status and the message (fx_error()) of the lowest failing rank, and its number
- * (-1: none failed). Returns that status: how phases end. A rank that caught a signal votes FX_ESIGNAL; its peers take over
- * the signal (for this, a vote looks at the stop flag only after one second). */
+/* Every rank brings its status; all get the status and the message (fx_error()) of the lowest failing rank,
+ * and its number
+ * (-1: none failed). Returns that status: how phases end. A rank that caught a signal votes FX_ESIGNAL; its
+ * peers take over the signal (for this, a vote looks at the stop flag only after one second). */
 fx_status fx_comm_vote(fx_comm *, fx_status mine, int *culprit);
 
-/* Ranks of equal color, ordered by key; color < 0: none (NULL). Messages name ranks by their number in the whole job.
- * Deadline, phase, statistics and failure are one for a communicator and all its splits. Not for plan comms. */
+/* Ranks of equal color, ordered by key; color < 0: none (NULL). Messages name ranks by their number in the
+ * whole job. Deadline, phase, statistics and failure are one for a communicator and all its splits. Not for
+ * plan comms. */
 fx_status fx_comm_split(fx_comm *, int color, int key, fx_comm **out);
 void fx_comm_set_timeout(fx_comm *, double seconds); /* <= 0: wait for ever */
-/* What this rank is doing ("denoise step 3"), for messages of peers; cheap, kept by the comm and its splits. */
+/* What this rank is doing ("denoise step 3"), for messages of peers; cheap, kept by the comm and its splits.
+ */
 void fx_comm_set_phase(fx_comm *, const char *phase);
 fx_comm_stats fx_comm_statistics(const fx_comm *);
 void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);
 
-/* kinds: "self"; "mpi" (initialises MPI with MPI_THREAD_FUNNELED when needed); "auto": mpi when started by a launcher.
- * A plan comm has a rank and a size and moves nothing: the same graph runs over it while measuring. */
+/* kinds: "self"; "mpi" (initialises MPI with MPI_THREAD_FUNNELED when needed); "auto": mpi when started by a
+ * launcher. A plan comm has a rank and a size and moves nothing: the same graph runs over it while measuring.
+ */
 fx_status fx_comm_open(const char *kind, double timeout_s, fx_comm **out);
 fx_status fx_comm_open_plan(int rank, int size, fx_comm **out);
-/* True when this process was started by mpirun or srun with more than one task (from the environment, no MPI call). */
+/* True when this process was started by mpirun or srun with more than one task (from the environment, no MPI
+ * call). */
 bool fx_comm_launched(int *ranks, int *rank);
 const char *fx_comm_describe(void); /* "Open MPI 4.1.4" or "none" */
 /* Ends all ranks of the job with this exit code; does not return. */

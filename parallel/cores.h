@@ -1,4 +1,5 @@
-/* How many compute threads a rank may use: its allowed cores, shared fairly with the node's ranks that may use the same ones. */
+/* How many compute threads a rank may use: its allowed cores, shared fairly with the node's ranks that may
+ * use the same ones. */
 #ifndef FX_PARALLEL_CORES_H
 #define FX_PARALLEL_CORES_H
 

@@ -1,4 +1,5 @@
-/* Declares linear layers to the weight store by checkpoint name. Used by every model part when it lists its weights. */
+/* Declares linear layers to the weight store by checkpoint name. Used by every model part when it lists its
+ * weights. */
 #include "parallel/dense.h"
 
 #include <stdio.h>
@@ -12,8 +13,8 @@ static fx_status join(char out[FX_NAME_MAX], const char *prefix, const char *suf
     return FX_OK;
 }
 
-fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k, bool bias,
-                           const char *prefix, const char *const parts[])
+fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k,
+                           bool bias, const char *prefix, const char *const parts[])
 {
     char name[MAX_PARTS][FX_NAME_MAX];
     fx_part part[MAX_PARTS];
@@ -30,15 +31,15 @@ fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, 
     return fx_store_vector(store, ckpt, &out->b, n, count, part);
 }
 
-fx_status fx_declare_dense1(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k, bool bias,
-                            const char *prefix, const char *suffix)
+fx_status fx_declare_dense1(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k,
+                            bool bias, const char *prefix, const char *suffix)
 {
     const char *const parts[] = {suffix, NULL};
     return fx_declare_dense(store, ckpt, out, n, k, bias, prefix, parts);
 }
 
-fx_status fx_declare_vector(fx_store *store, fx_checkpoint *ckpt, fx_tensor *out, int64_t n, const char *prefix,
-                            const char *suffix)
+fx_status fx_declare_vector(fx_store *store, fx_checkpoint *ckpt, fx_tensor *out, int64_t n,
+                            const char *prefix, const char *suffix)
 {
     char name[FX_NAME_MAX];
     FX_TRY(join(name, prefix, suffix, ""));

@@ -15,13 +15,15 @@ typedef struct fx_dense {
 
 enum { FX_NAME_MAX = 160 }; /* longest tensor name this program asks for */
 
-/* Stacks <prefix><part i>.weight (and .bias) by rows: n rows in all. parts: NULL-terminated suffixes; {"", NULL} for one. */
-fx_status fx_declare_dense(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias, const char *prefix,
-                           const char *const parts[]);
+/* Stacks <prefix><part i>.weight (and .bias) by rows: n rows in all. parts: NULL-terminated suffixes; {"",
+ * NULL} for one. */
+fx_status fx_declare_dense(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias,
+                           const char *prefix, const char *const parts[]);
 /* One layer: prefix + suffix. */
-fx_status fx_declare_dense1(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias, const char *prefix,
+fx_status fx_declare_dense1(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias,
+                            const char *prefix, const char *suffix);
+fx_status fx_declare_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n, const char *prefix,
                             const char *suffix);
-fx_status fx_declare_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n, const char *prefix, const char *suffix);
 
 /* y = act(x W^T + b) */
 fx_status fx_dense_apply(fx_backend *, fx_tensor y, fx_tensor x, const fx_dense *, fx_act);

@@ -1,5 +1,6 @@
-/* The one thing the transformer knows about other ranks: put my rows of q, k, v -> attend -> my rows of the output.
- * Hides Ulysses (rows <-> heads), ring (K/V hop round, log-sum-exp merge) and both, and the exact mode.
+/* The one thing the transformer knows about other ranks: put my rows of q, k, v -> attend -> my rows of the
+ * output. Hides Ulysses (rows <-> heads), ring (K/V hop round, log-sum-exp merge) and both, and the exact
+ * mode.
  *
  *   per block:  put(FX_TEXT, FX_K|FX_V, ...); put(FX_IMAGE, FX_K|FX_V, ...); put(FX_TEXT, FX_Q, ...); ...
  *               attend();  [independent work];  collect(o)
@@ -22,23 +23,27 @@ typedef struct fx_exchange fx_exchange;
 
 typedef struct fx_exchange_options {
     fx_mesh mesh;
-    fx_exact exact; /* auto and on: K/V of all ring members gathered, keys in joint order; off: K/V hop, partial results merge */
+    fx_exact exact; /* auto and on: K/V of all ring members gathered, keys in joint order; off: K/V hop,
+                       partial results merge */
     int heads, head_dim;
     float qk_eps; /* 1e-6 */
 } fx_exchange_options;
 
-/* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark). `layout` and
- * `comm` (size = mesh.ranks; a plan comm while measuring) are borrowed. Close before rewinding the arena. */
-fx_status fx_exchange_open(fx_backend *, fx_comm *, const fx_layout *, const fx_exchange_options *, fx_exchange **out);
+/* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark).
+ * `layout` and `comm` (size = mesh.ranks; a plan comm while measuring) are borrowed. Close before rewinding
+ * the arena. */
+fx_status fx_exchange_open(fx_backend *, fx_comm *, const fx_layout *, const fx_exchange_options *,
+                           fx_exchange **out);
 void fx_exchange_close(fx_exchange **);
 bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 
-/* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend dtype.
- * seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order.
- * w_q, w_k[D]: RMS-norm weights (absent: none; ignored for V);
- * cs[T_local(seg), D/2, 2] f32 rotation of these rows. t is read before put returns or, on a device, in stream order.
- * A segment of which this rank has no rows may be put (zero rows) or left out. */
-fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k, fx_tensor cs);
+/* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
+ * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,
+ * w_k[D]: RMS-norm weights (absent: none; ignored for V); cs[T_local(seg), D/2, 2] f32 rotation of these
+ * rows. t is read before put returns or, on a device, in stream order. A segment of which this rank has no
+ * rows may be put (zero rows) or left out. */
+fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k,
+                          fx_tensor cs);
 fx_status fx_exchange_attend(fx_exchange *);
 /* o[T_local, H*D] (row stride free), backend dtype, this rank's rows: text, image, condition. */
 fx_status fx_exchange_collect(fx_exchange *, fx_tensor o);

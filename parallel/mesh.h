@@ -1,4 +1,5 @@
-/* ranks = ulysses x ring. rank = ring_index * ulysses + ulysses_index: a ulysses group is a run of neighbours. */
+/* ranks = ulysses x ring. rank = ring_index * ulysses + ulysses_index: a ulysses group is a run of
+ * neighbours. */
 #ifndef FX_PARALLEL_MESH_H
 #define FX_PARALLEL_MESH_H
 
@@ -13,8 +14,8 @@ typedef struct fx_mesh {
     int ranks, ulysses, ring;
 } fx_mesh;
 
-/* ulysses, ring: 0 = automatic (ulysses = gcd(heads, ranks)). An impossible pair is FX_EINVAL and names the possible
- * ones. ulysses must divide heads; ulysses * ring = ranks. */
+/* ulysses, ring: 0 = automatic (ulysses = gcd(heads, ranks)). An impossible pair is FX_EINVAL and names the
+ * possible ones. ulysses must divide heads; ulysses * ring = ranks. */
 fx_status fx_mesh_make(int ranks, int heads, int ulysses, int ring, fx_mesh *out);
 /* "1x6 2x3 3x2 6x1" (ulysses x ring) into buf. */
 const char *fx_mesh_choices(int ranks, int heads, char *buf, size_t size);

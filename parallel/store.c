@@ -84,7 +84,8 @@ size_t fx_store_bytes(const fx_store *s)
 double fx_store_parameters(const fx_store *s)
 {
     double n = 0;
-    for (int i = 0; i < s->count; i++) n += (double)(s->items[i].row_major_bytes / fx_dtype_size(s->items[i].dtype));
+    for (int i = 0; i < s->count; i++)
+        n += (double)(s->items[i].row_major_bytes / fx_dtype_size(s->items[i].dtype));
     return n;
 }
 size_t fx_store_bytes_read(const fx_store *s)

@@ -42,7 +42,7 @@ fx_status fx_store_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n
 fx_status fx_store_table(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t rows, int64_t cols,
                          const char *name, bool f32);
 
-size_t fx_store_bytes(const fx_store *); /* packed bytes declared so far */
+size_t fx_store_bytes(const fx_store *);      /* packed bytes declared so far */
 double fx_store_parameters(const fx_store *); /* values declared so far */
 /* Collective over the share group. progress(ctx, done, total) is called now and then with this rank's bytes.
  */

@@ -1,4 +1,5 @@
-/* Gathers row-split tensors to rank 0 and writes them as .npy. A debugging path: it allocates and is slow on purpose. */
+/* Gathers row-split tensors to rank 0 and writes them as .npy. A debugging path: it allocates and is slow on
+ * purpose. */
 #include "runtime/dump.h"
 
 #include <stdio.h>
@@ -35,7 +36,8 @@ static fx_status collect(const fx_dump *d, const fx_range range[], size_t row_by
     return st;
 }
 
-fx_status fx_dump_rows(const fx_dump *d, const char *name, const fx_range range[], int64_t rows, fx_tensor mine)
+fx_status fx_dump_rows(const fx_dump *d, const char *name, const fx_range range[], int64_t rows,
+                       fx_tensor mine)
 {
     const int rank = fx_comm_rank(d->comm);
     size_t row_bytes = fx_dtype_size(mine.dtype);

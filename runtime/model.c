@@ -1,5 +1,5 @@
-/* Opens a model: reads the configs, checks that the components fit together, declares every weight to the store.
- * First thing fx_pipeline_open does. */
+/* Opens a model: reads the configs, checks that the components fit together, declares every weight to the
+ * store. First thing fx_pipeline_open does. */
 #include "runtime/model.h"
 
 #include <stdio.h>
@@ -8,7 +8,8 @@
 
 #include "runtime/io/json.h"
 
-static const char *const component_name[FX_COMPONENTS] = {"transformer", "vae", "text_encoder", "text_encoder_2"};
+static const char *const component_name[FX_COMPONENTS] = {"transformer", "vae", "text_encoder",
+                                                          "text_encoder_2"};
 static const char synthetic_prefix[] = "synthetic:";
 
 /* What "synthetic:flux-dev:1+2" asks for. */
@@ -24,17 +25,20 @@ static fx_status parse_synthetic(const char *name, synthetic_spec *out)
     const size_t length = strcspn(kind, ":");
     char extra;
     *out = (synthetic_spec){.double_blocks = 19, .single_blocks = 38, .whole = true};
-    if (length == 8 && !strncmp(kind, "flux-dev", length)) out->guidance = true;
+    if (length == 8 && !strncmp(kind, "flux-dev", length))
+        out->guidance = true;
     else
         FX_CHECK(length == 12 && !strncmp(kind, "flux-schnell", length), FX_EINVAL,
-                 "unknown synthetic model '%s'; use synthetic:flux-dev, synthetic:flux-schnell, or either with :D+S blocks, "
+                 "unknown synthetic model '%s'; use synthetic:flux-dev, synthetic:flux-schnell, or either "
+                 "with :D+S blocks, "
                  "such as synthetic:flux-dev:1+2",
                  name);
     if (!kind[length]) return FX_OK;
     const int read = sscanf(kind + length, ":%d+%d%c", &out->double_blocks, &out->single_blocks, &extra);
     FX_CHECK(read == 2 && out->double_blocks >= 0 && out->single_blocks >= 0 && out->double_blocks <= 64 &&
                  out->single_blocks <= 128 && out->double_blocks + out->single_blocks > 0,
-             FX_EINVAL, "'%s': depth must be D+S, double and single blocks, at most 64+128, such as :1+2", name);
+             FX_EINVAL, "'%s': depth must be D+S, double and single blocks, at most 64+128, such as :1+2",
+             name);
     out->whole = out->double_blocks >= 19;
     return FX_OK;
 }
@@ -42,8 +46,12 @@ static fx_status parse_synthetic(const char *name, synthetic_spec *out)
 /* scheduler_config.json of FLUX.1-dev and of schnell */
 static fx_scheduler_config flux_schedule(bool dev)
 {
-    return (fx_scheduler_config){.dynamic = dev, .shift = dev ? 3.0 : 1.0, .base_shift = 0.5, .max_shift = 1.15,
-                                 .base_tokens = 256, .max_tokens = 4096};
+    return (fx_scheduler_config){.dynamic = dev,
+                                 .shift = dev ? 3.0 : 1.0,
+                                 .base_shift = 0.5,
+                                 .max_shift = 1.15,
+                                 .base_tokens = 256,
+                                 .max_tokens = 4096};
 }
 
 typedef struct configs {
@@ -62,7 +70,8 @@ static fx_status open_synthetic(const char *name, fx_model *m, configs *c)
     c->clip = fx_clip_config_large(spec.whole ? 12 : 1);
     c->t5 = fx_t5_config_xxl(spec.whole ? 24 : 1);
     m->scheduler = flux_schedule(spec.guidance);
-    for (int i = 0; i < FX_COMPONENTS; i++) FX_TRY(fx_checkpoint_synthetic(component_name[i], 0, &m->checkpoint[i]));
+    for (int i = 0; i < FX_COMPONENTS; i++)
+        FX_TRY(fx_checkpoint_synthetic(component_name[i], 0, &m->checkpoint[i]));
     return FX_OK;
 }
 
@@ -73,7 +82,9 @@ static fx_status check_kind(const char *dir)
     FX_TRY(fx_config_open(dir, "", "model_index.json", &index));
     fx_status st = fx_config_string(&index, "_class_name", NULL, kind, sizeof kind);
     if (!st && strcmp(kind, "FluxPipeline"))
-        st = FX_FAIL(FX_EFORMAT, "%s: this is a '%s'; only text-to-image FLUX.1 (FluxPipeline) is implemented", index.path, kind);
+        st =
+            FX_FAIL(FX_EFORMAT, "%s: this is a '%s'; only text-to-image FLUX.1 (FluxPipeline) is implemented",
+                    index.path, kind);
     fx_config_close(&index);
     return st;
 }
@@ -86,7 +97,8 @@ static fx_status open_folder(const char *dir, fx_model *m, configs *c)
     FX_TRY(fx_clip_config_load(dir, &c->clip));
     FX_TRY(fx_t5_config_load(dir, &c->t5));
     FX_TRY(fx_scheduler_load(dir, &m->scheduler));
-    for (int i = 0; i < FX_COMPONENTS; i++) FX_TRY(fx_checkpoint_open(dir, component_name[i], &m->checkpoint[i]));
+    for (int i = 0; i < FX_COMPONENTS; i++)
+        FX_TRY(fx_checkpoint_open(dir, component_name[i], &m->checkpoint[i]));
     return FX_OK;
 }
 
@@ -101,17 +113,19 @@ static fx_status check_fit(const char *name, const fx_model *m, const configs *c
              "%s: text_encoder makes vectors of %lld but transformer's pooled_projection_dim is %lld", name,
              (long long)c->clip.width, (long long)d->pooled_dim);
     FX_CHECK(4 * c->vae.latent_channels == d->in_channels, FX_EFORMAT,
-             "%s: vae has %lld latent channels but transformer's in_channels is %lld (want 4 times as many)", name,
-             (long long)c->vae.latent_channels, (long long)d->in_channels);
+             "%s: vae has %lld latent channels but transformer's in_channels is %lld (want 4 times as many)",
+             name, (long long)c->vae.latent_channels, (long long)d->in_channels);
     return FX_OK;
 }
 
-/* sample_size of the transformer (latents), else of the VAE (pixels; FLUX.1: 1024), else 128 latents as the reference. */
+/* sample_size of the transformer (latents), else of the VAE (pixels; FLUX.1: 1024), else 128 latents as the
+ * reference. */
 static void default_size(fx_model *m, const configs *c)
 {
     const int multiple = fx_model_size_multiple(m), factor = fx_vae_factor(&c->vae);
     const int64_t latents = m->dit_config.sample_size ? m->dit_config.sample_size : 128;
-    const int64_t pixels = !m->dit_config.sample_size && c->vae.sample_size ? c->vae.sample_size : latents * factor;
+    const int64_t pixels =
+        !m->dit_config.sample_size && c->vae.sample_size ? c->vae.sample_size : latents * factor;
     m->width = m->height = (int)((pixels + multiple - 1) / multiple * multiple);
 }
 
@@ -130,7 +144,8 @@ static fx_status declare_all(const char *name, bool synthetic, const configs *c,
 {
     FX_TRY(fx_dit_weights_declare(&m->dit_config, m->store, m->checkpoint[0], &m->dit));
     FX_TRY(fx_vae_declare(&c->vae, m->store, m->checkpoint[1], &m->vae));
-    return fx_text_open(name, synthetic, &c->clip, &c->t5, m->store, m->checkpoint[2], m->checkpoint[3], &m->text);
+    return fx_text_open(name, synthetic, &c->clip, &c->t5, m->store, m->checkpoint[2], m->checkpoint[3],
+                        &m->text);
 }
 
 fx_status fx_model_open(const char *name, fx_backend *be, const fx_share *share, fx_model *out)
@@ -163,4 +178,7 @@ void fx_model_close(fx_model *m)
     fx_store_close(&m->store);
 }
 
-int fx_model_size_multiple(const fx_model *m) { return 2 * fx_vae_factor(&m->vae.cfg); }
+int fx_model_size_multiple(const fx_model *m)
+{
+    return 2 * fx_vae_factor(&m->vae.cfg);
+}

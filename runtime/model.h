@@ -26,7 +26,8 @@ typedef struct fx_model {
     int width, height; /* default picture size */
 } fx_model;
 
-/* Reads configs and headers and declares all weights; nothing large is read yet. name: folder or synthetic:... */
+/* Reads configs and headers and declares all weights; nothing large is read yet. name: folder or
+ * synthetic:... */
 fx_status fx_model_open(const char *name, fx_backend *, const fx_share *, fx_model *out);
 /* Reads the weights. Collective over the share. Closes the checkpoints. */
 fx_status fx_model_load(fx_model *, void (*progress)(void *ctx, size_t done, size_t total), void *ctx);

@@ -1,4 +1,5 @@
-/* Buffers and boxes of one picture size. Called by pipeline.c: first over the plan backend (measuring), then for real. */
+/* Buffers and boxes of one picture size. Called by pipeline.c: first over the plan backend (measuring), then
+ * for real. */
 #include "runtime/session.h"
 
 #include <stdlib.h>
@@ -39,15 +40,26 @@ static fx_status open_buffers(fx_session *s)
     return fx_push3(a, FX_U8, s->pixel_range[rank].count, s->size.width, 3, &s->rgb);
 }
 
-fx_status fx_session_open(const fx_model *m, fx_backend *be, fx_comm *comm, const fx_session_options *opt, fx_size size,
-                          fx_session *out)
+fx_status fx_session_open(const fx_model *m, fx_backend *be, fx_comm *comm, const fx_session_options *opt,
+                          fx_size size, fx_session *out)
 {
     const int factor = fx_vae_factor(&m->vae.cfg);
-    *out = (fx_session){.size = size, .model = m, .be = be, .comm = comm, .latent_h = size.height / factor,
-                        .latent_w = size.width / factor, .channels = m->dit_config.in_channels / 4, .noise_dtype = opt->noise_dtype};
-    const int64_t rows[FX_SEGMENTS] = {[FX_TEXT] = size.t5_len, [FX_IMAGE] = out->latent_h / 2 * (out->latent_w / 2)};
-    const fx_dit_options dit = {.mesh = opt->mesh, .exact = opt->exact, .steps = size.steps, .text_tokens = size.t5_len,
-                                .grid_height = out->latent_h / 2, .grid_width = out->latent_w / 2};
+    *out = (fx_session){.size = size,
+                        .model = m,
+                        .be = be,
+                        .comm = comm,
+                        .latent_h = size.height / factor,
+                        .latent_w = size.width / factor,
+                        .channels = m->dit_config.in_channels / 4,
+                        .noise_dtype = opt->noise_dtype};
+    const int64_t rows[FX_SEGMENTS] = {
+        [FX_TEXT] = size.t5_len, [FX_IMAGE] = out->latent_h / 2 * (out->latent_w / 2)};
+    const fx_dit_options dit = {.mesh = opt->mesh,
+                                .exact = opt->exact,
+                                .steps = size.steps,
+                                .text_tokens = size.t5_len,
+                                .grid_height = out->latent_h / 2,
+                                .grid_width = out->latent_w / 2};
     out->sigma = calloc((size_t)size.steps + 1, sizeof *out->sigma);
     out->step_s = calloc((size_t)size.steps, sizeof *out->step_s);
     FX_CHECK(out->sigma && out->step_s, FX_ENOMEM, "no memory for the schedule of %d steps", size.steps);
@@ -68,7 +80,8 @@ void fx_session_close(fx_session *s)
     *s = (fx_session){0};
 }
 
-/* The noise of the whole picture is drawn as the reference does, in one stream; each rank keeps its own rows. */
+/* The noise of the whole picture is drawn as the reference does, in one stream; each rank keeps its own rows.
+ */
 fx_status fx_session_set_noise(fx_session *s, uint64_t seed)
 {
     const size_t mark = fx_mark(s->be->arena);
@@ -78,7 +91,9 @@ fx_status fx_session_set_noise(fx_session *s, uint64_t seed)
         const int64_t n = s->channels * s->latent_h * s->latent_w;
         const fx_range mine = s->token_range[fx_comm_rank(s->comm)];
         float *noise = malloc((size_t)n * sizeof *noise), *packed = malloc(fx_bytes(rows) + 1);
-        fx_status st = noise && packed ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the noise (%lld values)", (long long)n);
+        fx_status st = noise && packed
+                           ? FX_OK
+                           : FX_FAIL(FX_ENOMEM, "no memory for the noise (%lld values)", (long long)n);
         if (!st) st = fx_noise_normal(seed, s->noise_dtype, n, noise);
         if (!st) {
             fx_pack_noise(noise, s->channels, s->latent_h, s->latent_w, mine.begin, mine.count, packed);
@@ -130,7 +145,8 @@ fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
     fx_xfer *recv = calloc((size_t)ranks, sizeof *recv);
     FX_CHECK(recv, FX_ENOMEM, "no memory to gather the picture");
     for (int i = 0; i < ranks; i++)
-        recv[i] = (fx_xfer){i, picture + (size_t)s->pixel_range[i].begin * row, (size_t)s->pixel_range[i].count * row};
+        recv[i] = (fx_xfer){i, picture + (size_t)s->pixel_range[i].begin * row,
+                            (size_t)s->pixel_range[i].count * row};
     const fx_xfer send = {0, s->rgb.data, fx_bytes(s->rgb)};
     fx_ticket ticket;
     fx_status st = fx_sync(s->be);
@@ -140,7 +156,8 @@ fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
     return st;
 }
 
-/* One of everything that a picture needs, in the order of fx_pipeline_generate; a step repeats, so one is enough. */
+/* One of everything that a picture needs, in the order of fx_pipeline_generate; a step repeats, so one is
+ * enough. */
 static fx_status rehearse(fx_session *s)
 {
     const fx_text_ids ids = {.clip_count = s->model->text.clip_len, .t5_count = s->size.t5_len};
@@ -152,8 +169,8 @@ static fx_status rehearse(fx_session *s)
     return fx_session_decode(s);
 }
 
-fx_status fx_session_plan(const fx_model *m, fx_backend *be, int rank, int ranks, const fx_session_options *opt,
-                          fx_size size, size_t *arena_bytes)
+fx_status fx_session_plan(const fx_model *m, fx_backend *be, int rank, int ranks,
+                          const fx_session_options *opt, fx_size size, size_t *arena_bytes)
 {
     fx_backend *plan = NULL;
     fx_comm *comm = NULL;

@@ -1,6 +1,7 @@
-/* Everything that depends on the size of a request: the planned arena, the layout of rows over ranks, the exchange and the
- * buffers of one picture. Opened once per size, kept while requests have the same size. The same code opens it over the
- * plan backend to measure, then over the real one, so that plan and run cannot disagree. */
+/* Everything that depends on the size of a request: the planned arena, the layout of rows over ranks, the
+ * exchange and the buffers of one picture. Opened once per size, kept while requests have the same size. The
+ * same code opens it over the plan backend to measure, then over the real one, so that plan and run cannot
+ * disagree. */
 #ifndef FX_SESSION_H
 #define FX_SESSION_H
 
@@ -20,21 +21,22 @@ typedef struct fx_size {
 
 typedef struct fx_session {
     fx_size size;
-    const fx_model *model;   /* borrowed */
-    fx_backend *be;          /* borrowed; buffers live in its arena */
-    fx_comm *comm;           /* borrowed */
+    const fx_model *model;                /* borrowed */
+    fx_backend *be;                       /* borrowed; buffers live in its arena */
+    fx_comm *comm;                        /* borrowed */
     int64_t latent_h, latent_w, channels; /* latents [channels, latent_h, latent_w] */
     fx_layout layout;
-    fx_range *token_range, *patch_range, *pixel_range; /* [ranks]: image tokens by layout, by patch rows; pixel rows */
-    fx_range *slab;          /* [ranks] latent rows for the VAE */
+    fx_range *token_range, *patch_range,
+        *pixel_range; /* [ranks]: image tokens by layout, by patch rows; pixel rows */
+    fx_range *slab;   /* [ranks] latent rows for the VAE */
     fx_dit dit;
-    fx_tensor t5, pooled;    /* [t5_len, joint_dim], [1, pooled_dim] stream, whole on every rank */
-    fx_tensor latents, noise;/* [image_rows, 4c] stream: this rank's tokens, and the model's output */
-    fx_tensor rgb;           /* [my pixel rows, width, 3] u8 */
-    float *sigma;            /* [steps + 1] */
-    double *step_s;          /* [steps] */
+    fx_tensor t5, pooled;     /* [t5_len, joint_dim], [1, pooled_dim] stream, whole on every rank */
+    fx_tensor latents, noise; /* [image_rows, 4c] stream: this rank's tokens, and the model's output */
+    fx_tensor rgb;            /* [my pixel rows, width, 3] u8 */
+    float *sigma;             /* [steps + 1] */
+    double *step_s;           /* [steps] */
     fx_dtype noise_dtype;
-    const fx_dump *dump;     /* NULL, or where the decoder shows vae_in and pixels */
+    const fx_dump *dump; /* NULL, or where the decoder shows vae_in and pixels */
 } fx_session;
 
 typedef struct fx_session_options {
@@ -45,18 +47,20 @@ typedef struct fx_session_options {
 } fx_session_options;
 
 /* Opens the buffers over be (its arena is set). Collective unless comm is a plan comm. */
-fx_status fx_session_open(const fx_model *, fx_backend *be, fx_comm *, const fx_session_options *, fx_size, fx_session *out);
+fx_status fx_session_open(const fx_model *, fx_backend *be, fx_comm *, const fx_session_options *, fx_size,
+                          fx_session *out);
 void fx_session_close(fx_session *);
 
 /* The boxes of one picture; collective. */
 fx_status fx_session_set_noise(fx_session *, uint64_t seed); /* latents = this rank's rows of the noise */
-fx_status fx_session_euler(fx_session *, int step);          /* latents += (sigma[step+1] - sigma[step]) * noise */
-fx_status fx_session_decode(fx_session *);                   /* latents -> rgb */
-fx_status fx_session_gather_rgb(fx_session *, uint8_t *picture); /* rank 0: all rows into picture[height, width, 3] */
+fx_status fx_session_euler(fx_session *, int step); /* latents += (sigma[step+1] - sigma[step]) * noise */
+fx_status fx_session_decode(fx_session *);          /* latents -> rgb */
+fx_status fx_session_gather_rgb(fx_session *,
+                                uint8_t *picture); /* rank 0: all rows into picture[height, width, 3] */
 
 /* Runs the whole graph once over the plan backend: the arena bytes this rank needs for this size. */
-fx_status fx_session_plan(const fx_model *, fx_backend *, int rank, int ranks, const fx_session_options *, fx_size,
-                          size_t *arena_bytes);
+fx_status fx_session_plan(const fx_model *, fx_backend *, int rank, int ranks, const fx_session_options *,
+                          fx_size, size_t *arena_bytes);
 
 #ifdef __cplusplus
 }

@@ -7,8 +7,8 @@
 /* What the second run of a bad step found on this rank. */
 typedef struct finding {
     fx_backend *be;
-    int64_t order;  /* blocks seen */
-    int64_t first;  /* number of the first bad one, or INT64_MAX */
+    int64_t order; /* blocks seen */
+    int64_t first; /* number of the first bad one, or INT64_MAX */
     int64_t count;
     char name[64];
 } finding;
@@ -46,17 +46,20 @@ static fx_status locate(fx_session *s, int step)
     rank = f.first == first ? fx_comm_rank(s->comm) : fx_comm_size(s->comm);
     FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MIN, &rank, 1));
     if (first == INT64_MAX)
-        return FX_FAIL(FX_ENUMERIC, "step %d: the noise prediction is not finite after the final layer; no picture is written; "
-                                    "try --dtype f32, or check the model files",
-                       step + 1);
+        return FX_FAIL(
+            FX_ENUMERIC,
+            "step %d: the noise prediction is not finite after the final layer; no picture is written; "
+            "try --dtype f32, or check the model files",
+            step + 1);
     struct {
         char name[64];
         int64_t count;
     } what = {.count = f.count};
     memcpy(what.name, f.name, sizeof what.name);
     FX_TRY(fx_comm_broadcast(s->comm, (int)rank, &what, sizeof what));
-    return FX_FAIL(FX_ENUMERIC, "step %d, block %s, rank %d: %lld values are not finite; no picture is written; "
-                                "try --dtype f32, or check the model files",
+    return FX_FAIL(FX_ENUMERIC,
+                   "step %d, block %s, rank %d: %lld values are not finite; no picture is written; "
+                   "try --dtype f32, or check the model files",
                    step + 1, what.name, (int)rank, (long long)what.count);
 }
 
@@ -69,7 +72,8 @@ fx_status fx_watch_step(fx_session *s, int step)
     FX_TRY(st);
     if (seen[1]) {
         fx_stop_request((int)seen[1]);
-        return FX_FAIL(FX_ESIGNAL, "stopped by signal %d after step %d; no picture is written", (int)seen[1], step + 1);
+        return FX_FAIL(FX_ESIGNAL, "stopped by signal %d after step %d; no picture is written", (int)seen[1],
+                       step + 1);
     }
     FX_CHECK(!seen[2], FX_ECOMM, "another rank failed in step %d", step + 1);
     return seen[0] ? locate(s, step) : FX_OK;

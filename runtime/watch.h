@@ -1,6 +1,6 @@
-/* Finite-number checks. Every step counts the non-finite values of the noise prediction over all ranks (together with the
- * stop flag, so that all ranks decide alike); on a hit the step is run again and each block's output is scanned, to name
- * the first block and rank. */
+/* Finite-number checks. Every step counts the non-finite values of the noise prediction over all ranks
+ * (together with the stop flag, so that all ranks decide alike); on a hit the step is run again and each
+ * block's output is scanned, to name the first block and rank. */
 #ifndef FX_WATCH_H
 #define FX_WATCH_H
 
@@ -10,7 +10,8 @@
 extern "C" {
 #endif
 
-/* After fx_dit_step and before the Euler update. FX_ENUMERIC or FX_ESIGNAL on all ranks, or FX_OK on all. Collective. */
+/* After fx_dit_step and before the Euler update. FX_ENUMERIC or FX_ESIGNAL on all ranks, or FX_OK on all.
+ * Collective. */
 fx_status fx_watch_step(fx_session *, int step);
 
 #ifdef __cplusplus

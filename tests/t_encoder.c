@@ -1,7 +1,7 @@
 /* run by: sh_encoder.sh
- * The VAE's way in: t_encoder MODEL GOLDEN_DIR, alone or under mpirun. The reference's posterior mean of a generated picture
- * is compared on the picture split by rows over the ranks; the bytes must equal those of one rank. f32 1e-4, bf16 1.5 times
- * the reference's own bf16 error. */
+ * The VAE's way in: t_encoder MODEL GOLDEN_DIR, alone or under mpirun. The reference's posterior mean of a
+ * generated picture is compared on the picture split by rows over the ranks; the bytes must equal those of
+ * one rank. f32 1e-4, bf16 1.5 times the reference's own bf16 error. */
 #include <math.h>
 
 #include "parallel/node_share.h"
@@ -25,8 +25,10 @@ typedef struct job {
 
 static fx_status graph(const job *j, fx_range *range, fx_tensor *all)
 {
-    const int ranks = fx_comm_size(j->comm), rank = fx_comm_rank(j->comm), factor = fx_vae_factor(&j->model->vae.cfg);
-    const int64_t h = j->picture.height / factor, w = j->picture.width / factor, z = j->model->vae.cfg.latent_channels;
+    const int ranks = fx_comm_size(j->comm), rank = fx_comm_rank(j->comm),
+              factor = fx_vae_factor(&j->model->vae.cfg);
+    const int64_t h = j->picture.height / factor, w = j->picture.width / factor,
+                  z = j->model->vae.cfg.latent_channels;
     for (int i = 0; i < ranks; i++) {
         const fx_range pair = fx_split_even(h / 2, ranks, i);
         range[i] = (fx_range){2 * pair.begin, 2 * pair.count};
@@ -71,7 +73,8 @@ static fx_status encode(job *j, float **mean, int64_t *count)
     FX_TRY_OUT(fx_arena_open(NULL, fx_peak(arena), &memory));
     real->arena = memory;
     FX_TRY_OUT(graph(j, range, &all));
-    T_CHECK(fx_peak(memory) == fx_peak(arena), "planned %zu bytes, used %zu", fx_peak(arena), fx_peak(memory));
+    T_CHECK(fx_peak(memory) == fx_peak(arena), "planned %zu bytes, used %zu", fx_peak(arena),
+            fx_peak(memory));
     *count = fx_numel(all);
     *mean = malloc((size_t)*count * sizeof **mean);
     fx_convert(*mean, FX_F32, all.data, all.dtype, *count);
@@ -107,7 +110,8 @@ static double bf16_limit(const char *golden)
     return 1.5 * v;
 }
 
-static fx_status run(const char *model, const char *golden, fx_dtype dtype, const char *backend, fx_comm *comm, fx_comm *self)
+static fx_status run(const char *model, const char *golden, fx_dtype dtype, const char *backend,
+                     fx_comm *comm, fx_comm *self)
 {
     char path[1200];
     json_t *info = NULL;
@@ -124,7 +128,8 @@ static fx_status run(const char *model, const char *golden, fx_dtype dtype, cons
     json_decref(info);
     snprintf(path, sizeof path, "%s/encoder_mean.npy", golden);
     FX_TRY(fx_npy_read(path, &want));
-    float *chw = malloc((size_t)(3 * s.width * s.height) * 4), *hwc = malloc((size_t)(3 * s.width * s.height) * 4);
+    float *chw = malloc((size_t)(3 * s.width * s.height) * 4),
+          *hwc = malloc((size_t)(3 * s.width * s.height) * 4);
     fx_synthetic_fill(fx_synthetic_key("golden", "encoder_in", 0), 0, 3 * s.width * s.height, 1, 0, chw);
     for (int64_t i = 0; i < 3 * s.width * s.height; i++) hwc[i] = chw[(i % 3) * s.width * s.height + i / 3];
     FX_TRY_OUT(fx_backend_open(backend, dtype, 1, &be));
@@ -134,10 +139,11 @@ static fx_status run(const char *model, const char *golden, fx_dtype dtype, cons
     FX_TRY_OUT(encode(&j, &mean, &n));
     j.comm = self;
     FX_TRY_OUT(encode(&j, &alone, &n1));
-    const double err = golden_error(mean, &m, s, want), limit = dtype == FX_BF16 && be->dtype == FX_BF16 ? bf16_limit(golden) : 1e-4;
+    const double err = golden_error(mean, &m, s, want),
+                 limit = dtype == FX_BF16 && be->dtype == FX_BF16 ? bf16_limit(golden) : 1e-4;
     T_CHECK(err <= limit, "%s %s: error %.2e above %.2e", golden, backend, err, limit);
-    T_CHECK(n == n1 && !memcmp(mean, alone, (size_t)n * 4), "%s %s %s: %d ranks differ from one", golden, backend,
-            fx_dtype_name(dtype), fx_comm_size(comm));
+    T_CHECK(n == n1 && !memcmp(mean, alone, (size_t)n * 4), "%s %s %s: %d ranks differ from one", golden,
+            backend, fx_dtype_name(dtype), fx_comm_size(comm));
 out:
     free(want.data);
     free(chw);

@@ -1,8 +1,8 @@
-/* The whole pipeline on one rank against the reference's tensors (tests/goldens): token ids, text encoders, every block of
- * the first step, latents after each step, pixels. Models are materialised into a temporary folder.
- *   t_golden [--backend cpu|ref] [--dtype f32|bf16] [--model FOLDER_WITH_WEIGHTS_AND_golden] [name ...]
- * Error of a stage = ||y - g|| / ||g||. f32: text and blocks 1e-4, latents 1e-3, rgb8 within 1. bf16: at most 1.5 times the
- * reference's own bf16 error against the same golden. */
+/* The whole pipeline on one rank against the reference's tensors (tests/goldens): token ids, text encoders,
+ * every block of the first step, latents after each step, pixels. Models are materialised into a temporary
+ * folder. t_golden [--backend cpu|ref] [--dtype f32|bf16] [--model FOLDER_WITH_WEIGHTS_AND_golden] [name ...]
+ * Error of a stage = ||y - g|| / ||g||. f32: text and blocks 1e-4, latents 1e-3, rgb8 within 1. bf16: at
+ * most 1.5 times the reference's own bf16 error against the same golden. */
 #include <dirent.h>
 #include <math.h>
 #include <unistd.h>
@@ -88,19 +88,25 @@ static double limit_of(const char *name, const json_t *bf16)
     return 1e-4;
 }
 
-static void compare(const char *what, const char *golden, const char *mine_dir, const char *name, const json_t *bf16)
+static void compare(const char *what, const char *golden, const char *mine_dir, const char *name,
+                    const json_t *bf16)
 {
     fx_tensor mine = fx_none(), want = fx_none();
     double most = 0;
     if (!load(golden, name, &want) || !load(mine_dir, name, &mine)) {
         T_CHECK(0, "%s %s: %s", what, name, fx_error());
     } else if (fx_numel(mine) != fx_numel(want)) {
-        T_CHECK(0, "%s %s: %lld values, golden has %lld", what, name, (long long)fx_numel(mine), (long long)fx_numel(want));
+        T_CHECK(0, "%s %s: %lld values, golden has %lld", what, name, (long long)fx_numel(mine),
+                (long long)fx_numel(want));
     } else {
         const double err = error_of(name, mine, want, &most), limit = limit_of(name, bf16);
-        if (getenv("FX_VERBOSE")) printf("  %-10s %-22s error %.2e limit %.2e largest %.2e\n", what, name, err, limit, most);
-        if (!strcmp(name, "rgb8.npy")) T_CHECK(bf16 || most <= 1, "%s rgb8 differs by %g", what, most);
-        else T_CHECK(err <= limit, "%s %s: error %.3e above %.3e (largest %.3e)", what, name, err, limit, most);
+        if (getenv("FX_VERBOSE"))
+            printf("  %-10s %-22s error %.2e limit %.2e largest %.2e\n", what, name, err, limit, most);
+        if (!strcmp(name, "rgb8.npy"))
+            T_CHECK(bf16 || most <= 1, "%s rgb8 differs by %g", what, most);
+        else
+            T_CHECK(err <= limit, "%s %s: error %.3e above %.3e (largest %.3e)", what, name, err, limit,
+                    most);
     }
     free(mine.data);
     free(want.data);
@@ -127,7 +133,8 @@ static void compare_all(const char *what, const char *golden, const char *mine_d
     json_decref(errors);
 }
 
-static fx_status run_model(const char *model, const golden_run *run, const char *backend, fx_dtype dtype, const char *dump)
+static fx_status run_model(const char *model, const golden_run *run, const char *backend, fx_dtype dtype,
+                           const char *dump)
 {
     fx_comm *comm = NULL;
     fx_pipeline *pipe = NULL;
@@ -145,7 +152,8 @@ static fx_status run_model(const char *model, const golden_run *run, const char 
     return st;
 }
 
-static void test_model(const char *name, const char *model, const char *golden, const char *backend, fx_dtype dtype)
+static void test_model(const char *name, const char *model, const char *golden, const char *backend,
+                       fx_dtype dtype)
 {
     char dump[200], what[128], command[512];
     golden_run run;
@@ -160,7 +168,8 @@ static void test_model(const char *name, const char *model, const char *golden, 
 }
 
 /* Every backend that is built, in each of its dtypes; --backend and --dtype narrow it. */
-static void test_backends(const char *name, const char *model, const char *golden, const char *backend, const char *dtype)
+static void test_backends(const char *name, const char *model, const char *golden, const char *backend,
+                          const char *dtype)
 {
     const bool all = !backend;
     if ((all || !strcmp(backend, "ref")) && !dtype) test_model(name, model, golden, "ref", FX_F32);
@@ -196,13 +205,17 @@ int main(int argc, char **argv)
     int names = 0;
     snprintf(tests_dir, sizeof tests_dir, "%s", env ? env : "tests");
     const char *slash = strrchr(argv[0], '/');
-    snprintf(tool, sizeof tool, "%.*s/tool_materialize", slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
+    snprintf(tool, sizeof tool, "%.*s/tool_materialize", slash ? (int)(slash - argv[0]) : 1,
+             slash ? argv[0] : ".");
     snprintf(scratch, sizeof scratch, "/tmp/fluxpar-golden-XXXXXX");
     if (!mkdtemp(scratch)) return 1;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--backend") && i + 1 < argc) backend = argv[++i];
-        else if (!strcmp(argv[i], "--dtype") && i + 1 < argc) dtype = argv[++i];
-        else if (!strcmp(argv[i], "--model") && i + 1 < argc) folder = argv[++i];
+        if (!strcmp(argv[i], "--backend") && i + 1 < argc)
+            backend = argv[++i];
+        else if (!strcmp(argv[i], "--dtype") && i + 1 < argc)
+            dtype = argv[++i];
+        else if (!strcmp(argv[i], "--model") && i + 1 < argc)
+            folder = argv[++i];
         else {
             test_named(argv[i], backend, dtype);
             names++;

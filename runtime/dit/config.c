@@ -4,7 +4,8 @@
 
 #include "runtime/io/json.h"
 
-/* Bounds on untrusted numbers: far above every published model, small enough that products cannot overflow. */
+/* Bounds on untrusted numbers: far above every published model, small enough that products cannot overflow.
+ */
 enum { MAX_CHANNELS = 65536, MAX_HEADS = 1024, MAX_HEAD_DIM = 1024, MAX_BLOCKS = 1024 };
 
 static fx_status read_axes(const fx_config *c, fx_dit_config *out)
@@ -17,31 +18,36 @@ static fx_status read_axes(const fx_config *c, fx_dit_config *out)
         count = FX_ROPE_AXES;
     } else {
         FX_TRY(fx_config_ints(c, "axes_dims_rope", 8, 0, MAX_HEAD_DIM, &count, axes));
-        FX_CHECK(count == FX_ROPE_AXES, FX_EFORMAT, "%s: axes_dims_rope has %d entries; FLUX.1 models have 3", c->path,
-                 count);
+        FX_CHECK(count == FX_ROPE_AXES, FX_EFORMAT, "%s: axes_dims_rope has %d entries; FLUX.1 models have 3",
+                 c->path, count);
         for (int i = 0; i < FX_ROPE_AXES; i++) out->axis_dim[i] = axes[i];
     }
     int64_t sum = 0;
     for (int i = 0; i < FX_ROPE_AXES; i++) {
-        FX_CHECK(out->axis_dim[i] % 2 == 0, FX_EFORMAT, "%s: axes_dims_rope has the odd entry %lld; must be even",
-                 c->path, (long long)out->axis_dim[i]);
+        FX_CHECK(out->axis_dim[i] % 2 == 0, FX_EFORMAT,
+                 "%s: axes_dims_rope has the odd entry %lld; must be even", c->path,
+                 (long long)out->axis_dim[i]);
         sum += out->axis_dim[i];
     }
-    FX_CHECK(sum == out->head_dim, FX_EFORMAT, "%s: axes_dims_rope sums to %lld but attention_head_dim is %lld", c->path,
-             (long long)sum, (long long)out->head_dim);
+    FX_CHECK(sum == out->head_dim, FX_EFORMAT,
+             "%s: axes_dims_rope sums to %lld but attention_head_dim is %lld", c->path, (long long)sum,
+             (long long)out->head_dim);
     return FX_OK;
 }
 
 /* Other members of the family share the class name; their input channels tell them apart. */
 static fx_status check_kind(const fx_config *c, const fx_dit_config *d)
 {
-    const char *name = d->in_channels == 384 ? "FLUX.1-Fill" : d->in_channels == 128 ? "FLUX.1-Canny or Depth" : NULL;
+    const char *name = d->in_channels == 384   ? "FLUX.1-Fill"
+                       : d->in_channels == 128 ? "FLUX.1-Canny or Depth"
+                                               : NULL;
     FX_CHECK(!name || d->in_channels == d->out_channels, FX_EFORMAT,
-             "%s: in_channels %lld with out_channels %lld: this is %s, which is not supported; use FLUX.1-dev or schnell",
+             "%s: in_channels %lld with out_channels %lld: this is %s, which is not supported; use "
+             "FLUX.1-dev or schnell",
              c->path, (long long)d->in_channels, (long long)d->out_channels, name);
     FX_CHECK(d->in_channels == d->out_channels && d->in_channels % 4 == 0, FX_EFORMAT,
-             "%s: in_channels %lld, out_channels %lld; must be equal multiples of 4", c->path, (long long)d->in_channels,
-             (long long)d->out_channels);
+             "%s: in_channels %lld, out_channels %lld; must be equal multiples of 4", c->path,
+             (long long)d->in_channels, (long long)d->out_channels);
     return FX_OK;
 }
 

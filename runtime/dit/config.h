@@ -13,12 +13,12 @@ extern "C" {
 enum { FX_ROPE_AXES = 3, FX_MOD_DOUBLE = 6, FX_MOD_SINGLE = 3, FX_MOD_FINAL = 2, FX_TIME_CHANNELS = 256 };
 
 typedef struct fx_dit_config {
-    int64_t in_channels, out_channels;     /* packed latent channels (4 x latent channels) */
-    int64_t heads, head_dim, hidden;       /* hidden = heads * head_dim */
-    int64_t mlp;                           /* 4 * hidden */
-    int64_t joint_dim, pooled_dim;         /* T5 and CLIP widths */
-    int64_t axis_dim[FX_ROPE_AXES];        /* sum = head_dim, each even */
-    int64_t sample_size;                   /* default size in latents; 0: not given */
+    int64_t in_channels, out_channels; /* packed latent channels (4 x latent channels) */
+    int64_t heads, head_dim, hidden;   /* hidden = heads * head_dim */
+    int64_t mlp;                       /* 4 * hidden */
+    int64_t joint_dim, pooled_dim;     /* T5 and CLIP widths */
+    int64_t axis_dim[FX_ROPE_AXES];    /* sum = head_dim, each even */
+    int64_t sample_size;               /* default size in latents; 0: not given */
     int32_t double_blocks, single_blocks;
     bool guidance;
 } fx_dit_config;

@@ -11,16 +11,26 @@ fx_status fx_dit_open(const fx_dit_config *cfg, const fx_dit_weights *w, fx_back
 {
     const int rank = fx_comm_rank(comm);
     const fx_range *mine = layout->part[rank];
-    *out = (fx_dit){.cfg = cfg, .w = w, .be = be, .comm = comm, .layout = layout, .rank = rank, .steps = opt->steps,
-                    .text_rows = mine[FX_TEXT].count, .image_rows = mine[FX_IMAGE].count};
+    *out = (fx_dit){.cfg = cfg,
+                    .w = w,
+                    .be = be,
+                    .comm = comm,
+                    .layout = layout,
+                    .rank = rank,
+                    .steps = opt->steps,
+                    .text_rows = mine[FX_TEXT].count,
+                    .image_rows = mine[FX_IMAGE].count};
     const int64_t rows = out->text_rows + out->image_rows;
     FX_TRY(fx_push2(be->arena, be->stream, rows, cfg->hidden, &out->x));
     FX_TRY(fx_push2(be->arena, be->stream, out->text_rows, cfg->hidden, &out->context));
     FX_TRY(fx_push3(be->arena, FX_F32, rows, cfg->head_dim / 2, 2, &out->cs));
     FX_TRY(fx_rope_fill(out, opt->grid_width));
     FX_TRY(fx_mod_open(out));
-    const fx_exchange_options exchange = {.mesh = opt->mesh, .exact = opt->exact, .heads = (int)cfg->heads,
-                                          .head_dim = (int)cfg->head_dim, .qk_eps = norm_eps};
+    const fx_exchange_options exchange = {.mesh = opt->mesh,
+                                          .exact = opt->exact,
+                                          .heads = (int)cfg->heads,
+                                          .head_dim = (int)cfg->head_dim,
+                                          .qk_eps = norm_eps};
     return fx_exchange_open(be, comm, layout, &exchange, &out->exchange);
 }
 
@@ -49,7 +59,8 @@ fx_status fx_dit_prepare(fx_dit *d, fx_tensor t5, fx_tensor pooled, const float 
     return fx_mod_fill(d, pooled, sigma, guidance);
 }
 
-static fx_status observe(const fx_dit *d, const char *kind, int block, const char *suffix, int segment, fx_tensor rows)
+static fx_status observe(const fx_dit *d, const char *kind, int block, const char *suffix, int segment,
+                         fx_tensor rows)
 {
     char name[64];
     if (!d->observe) return FX_OK;
@@ -61,7 +72,8 @@ static fx_status final_layer(fx_dit *d, int step, fx_tensor img, fx_tensor noise
 {
     const int64_t C = d->cfg->hidden;
     const size_t mark = fx_mark(d->be->arena);
-    const fx_tensor scale = fx_mod_chunk(d->mod.final, step, 0, C), shift = fx_mod_chunk(d->mod.final, step, 1, C);
+    const fx_tensor scale = fx_mod_chunk(d->mod.final, step, 0, C),
+                    shift = fx_mod_chunk(d->mod.final, step, 1, C);
     fx_tensor h;
     FX_TRY(fx_push2(d->be->arena, d->be->dtype, img.shape[0], C, &h));
     FX_TRY(fx_norm_mod(d->be, h, img, shift, scale, norm_eps));

@@ -1,5 +1,6 @@
-/* The FLUX.1 transformer (MMDiT) over this rank's rows: the same text for 1 or 72 ranks. Only the exchange knows about
- * other ranks. Order of calls: declare/load weights once; then per picture size open, per picture prepare, per step step.
+/* The FLUX.1 transformer (MMDiT) over this rank's rows: the same text for 1 or 72 ranks. Only the exchange
+ * knows about other ranks. Order of calls: declare/load weights once; then per picture size open, per picture
+ * prepare, per step step.
  *
  * Rows: x[T_local, C] holds this rank's text rows, then its image rows (joint order text | image). */
 #ifndef FX_DIT_H
@@ -14,9 +15,9 @@ extern "C" {
 
 /* Modulation of all blocks for all steps, made once per picture: rows are steps. Stream dtype. */
 typedef struct fx_mod_table {
-    fx_tensor *img, *txt; /* [double_blocks] of [steps, 6C] */
-    fx_tensor *single;    /* [single_blocks] of [steps, 3C] */
-    fx_tensor final;      /* [steps, 2C] */
+    fx_tensor *img, *txt;     /* [double_blocks] of [steps, 6C] */
+    fx_tensor *single;        /* [single_blocks] of [steps, 3C] */
+    fx_tensor final;          /* [steps, 2C] */
     struct fx_mod_task *task; /* one per matrix; owners by number modulo ranks */
     int tasks;
     fx_xfer *send, *recv;
@@ -26,19 +27,19 @@ typedef struct fx_mod_table {
 typedef fx_status (*fx_observer)(void *ctx, const char *name, int segment, fx_tensor rows);
 
 typedef struct fx_dit {
-    const fx_dit_config *cfg;   /* borrowed */
-    const fx_dit_weights *w;    /* borrowed */
-    fx_backend *be;             /* borrowed; buffers live in its arena until the caller rewinds it */
-    fx_comm *comm;              /* borrowed */
-    const fx_layout *layout;    /* borrowed */
+    const fx_dit_config *cfg; /* borrowed */
+    const fx_dit_weights *w;  /* borrowed */
+    fx_backend *be;           /* borrowed; buffers live in its arena until the caller rewinds it */
+    fx_comm *comm;            /* borrowed */
+    const fx_layout *layout;  /* borrowed */
     fx_exchange *exchange;
     int rank, steps;
     int64_t text_rows, image_rows; /* local */
-    fx_tensor x;                /* [T_local, C] stream */
-    fx_tensor context;          /* [text_rows, C] stream: embedded text */
-    fx_tensor cs;               /* [T_local, head_dim/2, 2] f32 */
+    fx_tensor x;                   /* [T_local, C] stream */
+    fx_tensor context;             /* [text_rows, C] stream: embedded text */
+    fx_tensor cs;                  /* [T_local, head_dim/2, 2] f32 */
     fx_mod_table mod;
-    fx_observer observe;        /* may be NULL */
+    fx_observer observe; /* may be NULL */
     void *observe_ctx;
 } fx_dit;
 
@@ -49,14 +50,15 @@ typedef struct fx_dit_options {
     int64_t text_tokens, grid_height, grid_width; /* image tokens = grid_height * grid_width, raster order */
 } fx_dit_options;
 
-fx_status fx_dit_open(const fx_dit_config *, const fx_dit_weights *, fx_backend *, fx_comm *, const fx_layout *,
-                      const fx_dit_options *, fx_dit *out);
+fx_status fx_dit_open(const fx_dit_config *, const fx_dit_weights *, fx_backend *, fx_comm *,
+                      const fx_layout *, const fx_dit_options *, fx_dit *out);
 void fx_dit_close(fx_dit *);
 
-/* Embeds the text (t5[text_tokens, joint_dim] and pooled[1, pooled_dim], stream, whole on every rank) and makes the
- * modulation table. sigma[steps]: timesteps / 1000. Collective. */
+/* Embeds the text (t5[text_tokens, joint_dim] and pooled[1, pooled_dim], stream, whole on every rank) and
+ * makes the modulation table. sigma[steps]: timesteps / 1000. Collective. */
 fx_status fx_dit_prepare(fx_dit *, fx_tensor t5, fx_tensor pooled, const float *sigma, double guidance);
-/* noise[image_rows, out_channels] = model(latents[image_rows, in_channels], step); both stream dtype. Collective. */
+/* noise[image_rows, out_channels] = model(latents[image_rows, in_channels], step); both stream dtype.
+ * Collective. */
 fx_status fx_dit_step(fx_dit *, int step, fx_tensor latents, fx_tensor noise);
 
 /* --- the boxes, one file each --- */

@@ -5,7 +5,8 @@
 static const float norm_eps = 1e-6f;
 
 /* normed -> kv and q of one stream; K and V leave before Q is computed. */
-static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step, fx_tensor x)
+static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step,
+                         fx_tensor x)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden, T = x.shape[0];
@@ -25,7 +26,8 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
 }
 
 /* x += gate * out(attention rows) */
-static fx_status attention_out(fx_dit *d, const fx_stream_weights *w, fx_tensor mod, int step, fx_tensor x, fx_tensor o)
+static fx_status attention_out(fx_dit *d, const fx_stream_weights *w, fx_tensor mod, int step, fx_tensor x,
+                               fx_tensor o)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden;

@@ -1,6 +1,6 @@
-/* Position and time embeddings, computed on the host once per picture: rotary angles of this rank's rows and the
- * sinusoidal features of timesteps and guidance. Source: FluxPosEmbed and get_timestep_embedding of diffusers
- * (angles in f64, features in f32, order [cos, sin]). */
+/* Position and time embeddings, computed on the host once per picture: rotary angles of this rank's rows and
+ * the sinusoidal features of timesteps and guidance. Source: FluxPosEmbed and get_timestep_embedding of
+ * diffusers (angles in f64, features in f32, order [cos, sin]). */
 #include "runtime/dit/dit.h"
 
 #include <math.h>

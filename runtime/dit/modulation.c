@@ -1,6 +1,6 @@
-/* All adaLN linears depend only on (timestep, guidance, pooled text): they are computed for all steps in one matmul per
- * block before the first step, shared out over the ranks, and never again. Source: CombinedTimestepGuidanceTextProj-
- * Embeddings and AdaLayerNormZero of diffusers. */
+/* All adaLN linears depend only on (timestep, guidance, pooled text): they are computed for all steps in one
+ * matmul per block before the first step, shared out over the ranks, and never again. Source:
+ * CombinedTimestepGuidanceTextProj- Embeddings and AdaLayerNormZero of diffusers. */
 #include "runtime/dit/dit.h"
 
 #include <stdlib.h>
@@ -26,7 +26,8 @@ fx_status fx_mod_open(fx_dit *d)
 {
     const fx_dit_config *c = d->cfg;
     fx_mod_table *m = &d->mod;
-    const size_t doubles = (size_t)c->double_blocks, singles = (size_t)c->single_blocks, tasks = 2 * doubles + singles + 1;
+    const size_t doubles = (size_t)c->double_blocks, singles = (size_t)c->single_blocks,
+                 tasks = 2 * doubles + singles + 1;
     const size_t ranks = (size_t)fx_comm_size(d->comm);
     m->img = calloc(doubles + 1, sizeof *m->img);
     m->txt = calloc(doubles + 1, sizeof *m->txt);
@@ -56,7 +57,8 @@ void fx_mod_close(fx_dit *d)
     *m = (fx_mod_table){0};
 }
 
-/* out[M, C] += linear_2(silu(linear_1(features[M, K]))), each product rounded to dtype where it feeds a matmul. */
+/* out[M, C] += linear_2(silu(linear_1(features[M, K]))), each product rounded to dtype where it feeds a
+ * matmul. */
 static fx_status embed_mlp(fx_dit *d, const fx_embed_mlp *w, fx_tensor features, fx_tensor *out)
 {
     fx_tensor hidden;

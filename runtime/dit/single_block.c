@@ -1,6 +1,6 @@
-/* One single stream block: text and image rows share weights; attention and MLP run side by side and meet in one output
- * matrix. The MLP half is independent of attention, so the exchanges hide behind it. Called by dit.c after the double
- * blocks. Source: FluxSingleTransformerBlock of diffusers. */
+/* One single stream block: text and image rows share weights; attention and MLP run side by side and meet in
+ * one output matrix. The MLP half is independent of attention, so the exchanges hide behind it. Called by
+ * dit.c after the double blocks. Source: FluxSingleTransformerBlock of diffusers. */
 #include "runtime/dit/dit.h"
 
 static const float norm_eps = 1e-6f;

@@ -1,4 +1,5 @@
-/* Maps diffusers' FluxTransformer2DModel tensor names to fx_dit_weights. Called once per model, before the load. */
+/* Maps diffusers' FluxTransformer2DModel tensor names to fx_dit_weights. Called once per model, before the
+ * load. */
 #include "runtime/dit/weights.h"
 
 #include <stdio.h>
@@ -9,12 +10,13 @@ typedef struct stream_names {
     const char *q, *k, *v, *norm_q, *norm_k, *out, *mlp_in, *mlp_out, *mod;
 } stream_names;
 
-static const stream_names image_names = {"attn.to_q",        "attn.to_k",     "attn.to_v",
+static const stream_names image_names = {"attn.to_q",          "attn.to_k",          "attn.to_v",
                                          "attn.norm_q.weight", "attn.norm_k.weight", "attn.to_out.0",
-                                         "ff.net.0.proj",    "ff.net.2",      "norm1.linear"};
-static const stream_names text_names = {"attn.add_q_proj",          "attn.add_k_proj",          "attn.add_v_proj",
-                                        "attn.norm_added_q.weight", "attn.norm_added_k.weight", "attn.to_add_out",
-                                        "ff_context.net.0.proj",    "ff_context.net.2",         "norm1_context.linear"};
+                                         "ff.net.0.proj",      "ff.net.2",           "norm1.linear"};
+static const stream_names text_names = {
+    "attn.add_q_proj",          "attn.add_k_proj",          "attn.add_v_proj",
+    "attn.norm_added_q.weight", "attn.norm_added_k.weight", "attn.to_add_out",
+    "ff_context.net.0.proj",    "ff_context.net.2",         "norm1_context.linear"};
 
 static fx_status declare_qkv(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, const char *prefix,
                              const stream_names *n, fx_qkv_weights *w)
@@ -26,8 +28,8 @@ static fx_status declare_qkv(const fx_dit_config *c, fx_store *store, fx_checkpo
     return fx_declare_vector(store, ckpt, &w->norm_k, c->head_dim, prefix, n->norm_k);
 }
 
-static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, const char *prefix,
-                                const stream_names *n, fx_stream_weights *w)
+static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
+                                const char *prefix, const stream_names *n, fx_stream_weights *w)
 {
     const int64_t C = c->hidden;
     FX_TRY(declare_qkv(c, store, ckpt, prefix, n, &w->qkv));
@@ -37,8 +39,8 @@ static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_chec
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_DOUBLE * C, C, true, prefix, n->mod);
 }
 
-static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, const char *prefix,
-                                fx_single_weights *w)
+static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
+                                const char *prefix, fx_single_weights *w)
 {
     const int64_t C = c->hidden;
     FX_TRY(declare_qkv(c, store, ckpt, prefix, &image_names, &w->qkv));
@@ -47,33 +49,37 @@ static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_chec
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_SINGLE * C, C, true, prefix, "norm.linear");
 }
 
-static fx_status declare_embed(fx_store *store, fx_checkpoint *ckpt, const char *prefix, int64_t out, int64_t in,
-                               fx_embed_mlp *w)
+static fx_status declare_embed(fx_store *store, fx_checkpoint *ckpt, const char *prefix, int64_t out,
+                               int64_t in, fx_embed_mlp *w)
 {
     FX_TRY(fx_declare_dense1(store, ckpt, &w->in, out, in, true, prefix, "linear_1"));
     return fx_declare_dense1(store, ckpt, &w->out, out, out, true, prefix, "linear_2");
 }
 
-static fx_status declare_outer(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, fx_dit_weights *w)
+static fx_status declare_outer(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
+                               fx_dit_weights *w)
 {
     const int64_t C = c->hidden;
     FX_TRY(fx_declare_dense1(store, ckpt, &w->x_embed, C, c->in_channels, true, "", "x_embedder"));
     FX_TRY(fx_declare_dense1(store, ckpt, &w->context_embed, C, c->joint_dim, true, "", "context_embedder"));
     FX_TRY(declare_embed(store, ckpt, "time_text_embed.timestep_embedder.", C, FX_TIME_CHANNELS, &w->time));
     if (c->guidance)
-        FX_TRY(declare_embed(store, ckpt, "time_text_embed.guidance_embedder.", C, FX_TIME_CHANNELS, &w->guidance));
+        FX_TRY(declare_embed(store, ckpt, "time_text_embed.guidance_embedder.", C, FX_TIME_CHANNELS,
+                             &w->guidance));
     FX_TRY(declare_embed(store, ckpt, "time_text_embed.text_embedder.", C, c->pooled_dim, &w->text));
     FX_TRY(fx_declare_dense1(store, ckpt, &w->final_mod, FX_MOD_FINAL * C, C, true, "", "norm_out.linear"));
     return fx_declare_dense1(store, ckpt, &w->proj_out, c->out_channels, C, true, "", "proj_out");
 }
 
-fx_status fx_dit_weights_declare(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, fx_dit_weights *out)
+fx_status fx_dit_weights_declare(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
+                                 fx_dit_weights *out)
 {
     char prefix[64];
     *out = (fx_dit_weights){0};
     out->double_blocks = calloc((size_t)c->double_blocks + 1, sizeof *out->double_blocks);
     out->single_blocks = calloc((size_t)c->single_blocks + 1, sizeof *out->single_blocks);
-    FX_CHECK(out->double_blocks && out->single_blocks, FX_ENOMEM, "no memory for the list of transformer blocks");
+    FX_CHECK(out->double_blocks && out->single_blocks, FX_ENOMEM,
+             "no memory for the list of transformer blocks");
     FX_TRY(declare_outer(c, store, ckpt, out));
     for (int i = 0; i < c->double_blocks; i++) {
         snprintf(prefix, sizeof prefix, "transformer_blocks.%d.", i);

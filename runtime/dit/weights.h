@@ -1,6 +1,7 @@
-/* The transformer's weights in the shape the graph wants them, declared to the weight store from a checkpoint.
- * K and V are one matrix (rows k | v) and Q another, so that K and V can travel while Q is computed; a single block's
- * fused input layer is kv | q | mlp for the same reason. This is the one place that knows diffusers' tensor names. */
+/* The transformer's weights in the shape the graph wants them, declared to the weight store from a
+ * checkpoint. K and V are one matrix (rows k | v) and Q another, so that K and V can travel while Q is
+ * computed; a single block's fused input layer is kv | q | mlp for the same reason. This is the one place
+ * that knows diffusers' tensor names. */
 #ifndef FX_DIT_WEIGHTS_H
 #define FX_DIT_WEIGHTS_H
 
@@ -40,12 +41,12 @@ typedef struct fx_embed_mlp {
 } fx_embed_mlp;
 
 typedef struct fx_dit_weights {
-    fx_dense x_embed, context_embed;    /* [C, in_channels], [C, joint_dim] */
-    fx_embed_mlp time, guidance, text;  /* [C, 256], [C, 256], [C, pooled_dim] -> [C, C] */
+    fx_dense x_embed, context_embed;   /* [C, in_channels], [C, joint_dim] */
+    fx_embed_mlp time, guidance, text; /* [C, 256], [C, 256], [C, pooled_dim] -> [C, C] */
     fx_double_weights *double_blocks;
     fx_single_weights *single_blocks;
-    fx_dense final_mod;                 /* [2C, C]: scale, shift (diffusers order) */
-    fx_dense proj_out;                  /* [out_channels, C] */
+    fx_dense final_mod; /* [2C, C]: scale, shift (diffusers order) */
+    fx_dense proj_out;  /* [out_channels, C] */
 } fx_dit_weights;
 
 fx_status fx_dit_weights_declare(const fx_dit_config *, fx_store *, fx_checkpoint *, fx_dit_weights *out);

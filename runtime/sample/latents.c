@@ -1,7 +1,9 @@
-/* Packing and unpacking of latents; between the noise and the first step, and between the last step and the VAE. */
+/* Packing and unpacking of latents; between the noise and the first step, and between the last step and the
+ * VAE. */
 #include "runtime/sample/latents.h"
 
-void fx_pack_noise(const float *noise, int64_t c, int64_t h, int64_t w, int64_t begin, int64_t count, float *tokens)
+void fx_pack_noise(const float *noise, int64_t c, int64_t h, int64_t w, int64_t begin, int64_t count,
+                   float *tokens)
 {
     for (int64_t t = begin; t < begin + count; t++) {
         const int64_t y = 2 * (t / (w / 2)), x = 2 * (t % (w / 2));

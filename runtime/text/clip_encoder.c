@@ -1,5 +1,6 @@
-/* CLIP text encoder: token + position embedding, pre-norm blocks with causal attention, final norm, pooled at the end of
- * the text. Reads token ids of text/encode.c, feeds the transformer's modulation. Source: CLIPTextModel of transformers. */
+/* CLIP text encoder: token + position embedding, pre-norm blocks with causal attention, final norm, pooled at
+ * the end of the text. Reads token ids of text/encode.c, feeds the transformer's modulation. Source:
+ * CLIPTextModel of transformers. */
 #include "runtime/text/clip_encoder.h"
 
 #include <math.h>
@@ -15,9 +16,13 @@ static fx_status read_act(const fx_config *c, fx_act *act)
 {
     char name[64];
     FX_TRY(fx_config_string(c, "hidden_act", "quick_gelu", name, sizeof name));
-    if (!strcmp(name, "quick_gelu")) *act = FX_ACT_QUICK_GELU;
-    else if (!strcmp(name, "gelu")) *act = FX_ACT_GELU_ERF;
-    else return FX_FAIL(FX_EFORMAT, "%s: hidden_act is '%s'; implemented are 'gelu' and 'quick_gelu'", c->path, name);
+    if (!strcmp(name, "quick_gelu"))
+        *act = FX_ACT_QUICK_GELU;
+    else if (!strcmp(name, "gelu"))
+        *act = FX_ACT_GELU_ERF;
+    else
+        return FX_FAIL(FX_EFORMAT, "%s: hidden_act is '%s'; implemented are 'gelu' and 'quick_gelu'", c->path,
+                       name);
     return FX_OK;
 }
 
@@ -35,8 +40,9 @@ static fx_status read_config(const fx_config *c, fx_clip_config *out)
     out->layers = (int32_t)n;
     FX_TRY(fx_config_int(c, "eos_token_id", 0, MAX_VOCAB, &eos, &n));
     out->eos = (int32_t)n;
-    FX_CHECK(out->width % (2 * out->heads) == 0, FX_EFORMAT, "%s: hidden_size %lld must be an even multiple of %lld heads",
-             c->path, (long long)out->width, (long long)out->heads);
+    FX_CHECK(out->width % (2 * out->heads) == 0, FX_EFORMAT,
+             "%s: hidden_size %lld must be an even multiple of %lld heads", c->path, (long long)out->width,
+             (long long)out->heads);
     FX_TRY(fx_config_real(c, "layer_norm_eps", 0, 1, &eps, &out->eps));
     return read_act(c, &out->act);
 }
@@ -52,12 +58,19 @@ fx_status fx_clip_config_load(const char *model_dir, fx_clip_config *out)
 
 fx_clip_config fx_clip_config_large(int layers)
 {
-    return (fx_clip_config){.width = 768, .heads = 12, .ff = 3072, .vocab = 49408, .positions = 77, .layers = layers,
-                            .eos = 2, .act = FX_ACT_QUICK_GELU, .eps = 1e-5};
+    return (fx_clip_config){.width = 768,
+                            .heads = 12,
+                            .ff = 3072,
+                            .vocab = 49408,
+                            .positions = 77,
+                            .layers = layers,
+                            .eos = 2,
+                            .act = FX_ACT_QUICK_GELU,
+                            .eps = 1e-5};
 }
 
-static fx_status declare_norm(fx_store *s, fx_checkpoint *k, int64_t n, const char *prefix, const char *name, fx_tensor *w,
-                              fx_tensor *b)
+static fx_status declare_norm(fx_store *s, fx_checkpoint *k, int64_t n, const char *prefix, const char *name,
+                              fx_tensor *w, fx_tensor *b)
 {
     char full[FX_NAME_MAX + 32];
     snprintf(full, sizeof full, "%s%s", prefix, name);
@@ -65,7 +78,8 @@ static fx_status declare_norm(fx_store *s, fx_checkpoint *k, int64_t n, const ch
     return fx_declare_vector(s, k, b, n, full, ".bias");
 }
 
-static fx_status declare_layer(const fx_clip_config *c, fx_store *s, fx_checkpoint *k, const char *prefix, fx_clip_layer *l)
+static fx_status declare_layer(const fx_clip_config *c, fx_store *s, fx_checkpoint *k, const char *prefix,
+                               fx_clip_layer *l)
 {
     const int64_t C = c->width;
     FX_TRY(declare_norm(s, k, C, prefix, "layer_norm1", &l->norm1_w, &l->norm1_b));
@@ -81,7 +95,8 @@ static fx_status declare_layer(const fx_clip_config *c, fx_store *s, fx_checkpoi
 fx_status fx_clip_declare(const fx_clip_config *c, fx_store *s, fx_checkpoint *k, fx_clip *out)
 {
     /* Files written by older and newer transformers differ in this prefix. */
-    const char *base = fx_checkpoint_has(k, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
+    const char *base =
+        fx_checkpoint_has(k, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
     char p[FX_NAME_MAX];
     *out = (fx_clip){.cfg = *c};
     out->layer = calloc((size_t)c->layers, sizeof *out->layer);
@@ -142,8 +157,8 @@ static fx_status push_buffers(fx_backend *be, const fx_clip_config *c, int64_t T
     return fx_push2(be->arena, be->stream, T, c->width, &b->y);
 }
 
-static fx_status encode_layer(fx_backend *be, const fx_clip_config *c, const fx_clip_layer *l, clip_buffers *b, fx_tensor bias,
-                              fx_tensor x)
+static fx_status encode_layer(fx_backend *be, const fx_clip_config *c, const fx_clip_layer *l,
+                              clip_buffers *b, fx_tensor bias, fx_tensor x)
 {
     const int64_t H = c->heads;
     const float eps = (float)c->eps, scale = 1.0f / sqrtf((float)(c->width / H));
@@ -151,7 +166,8 @@ static fx_status encode_layer(fx_backend *be, const fx_clip_config *c, const fx_
     FX_TRY(fx_dense_apply(be, b->q, b->h, &l->q, FX_ACT_NONE));
     FX_TRY(fx_dense_apply(be, b->k, b->h, &l->k, FX_ACT_NONE));
     FX_TRY(fx_dense_apply(be, b->v, b->h, &l->v, FX_ACT_NONE));
-    FX_TRY(fx_attention(be, fx_heads(b->a, H), fx_none(), fx_heads(b->q, H), fx_heads(b->k, H), fx_heads(b->v, H), bias, scale));
+    FX_TRY(fx_attention(be, fx_heads(b->a, H), fx_none(), fx_heads(b->q, H), fx_heads(b->k, H),
+                        fx_heads(b->v, H), bias, scale));
     FX_TRY(fx_dense_apply(be, b->y, b->a, &l->o, FX_ACT_NONE));
     FX_TRY(fx_axpy(be, x, b->y, 1));
     FX_TRY(fx_layer_norm(be, b->h, x, l->norm2_w, l->norm2_b, eps));

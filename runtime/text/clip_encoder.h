@@ -1,4 +1,5 @@
-/* CLIP text encoder: token ids -> the pooled vector at the end-of-text token. Causal attention. Runs on one rank. */
+/* CLIP text encoder: token ids -> the pooled vector at the end-of-text token. Causal attention. Runs on one
+ * rank. */
 #ifndef FX_TEXT_CLIP_ENCODER_H
 #define FX_TEXT_CLIP_ENCODER_H
 

@@ -1,12 +1,15 @@
-/* Second box of the dataflow: prompt -> ids -> encoder outputs on every rank. Tokenising is cheap and deterministic, so
- * every rank does it; the encoders are not computed P times. */
+/* Second box of the dataflow: prompt -> ids -> encoder outputs on every rank. Tokenising is cheap and
+ * deterministic, so every rank does it; the encoders are not computed P times. */
 #include "runtime/text/encode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int min_int(int a, int b) { return a < b ? a : b; }
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
 
 static fx_status open_tokenizers(const char *model_dir, fx_text *t)
 {
@@ -19,16 +22,18 @@ static fx_status open_tokenizers(const char *model_dir, fx_text *t)
     t->t5_len = min_int(fx_t5_max_length(t->t5_tokenizer), t->t5_len);
     /* A tokenizer may know fewer ids than the table has rows, never more that it can produce. */
     FX_CHECK(fx_clip_bpe_id_limit(t->clip_bpe) <= t->clip.cfg.vocab, FX_EFORMAT,
-             "%s/tokenizer has ids up to %d but text_encoder has %lld rows; the files do not belong together", model_dir,
-             fx_clip_bpe_id_limit(t->clip_bpe) - 1, (long long)t->clip.cfg.vocab);
-    FX_CHECK(fx_t5_id_limit(t->t5_tokenizer) <= t->t5.cfg.vocab, FX_EFORMAT,
-             "%s/tokenizer_2 has ids up to %d but text_encoder_2 has %lld rows; the files do not belong together", model_dir,
-             fx_t5_id_limit(t->t5_tokenizer) - 1, (long long)t->t5.cfg.vocab);
+             "%s/tokenizer has ids up to %d but text_encoder has %lld rows; the files do not belong together",
+             model_dir, fx_clip_bpe_id_limit(t->clip_bpe) - 1, (long long)t->clip.cfg.vocab);
+    FX_CHECK(
+        fx_t5_id_limit(t->t5_tokenizer) <= t->t5.cfg.vocab, FX_EFORMAT,
+        "%s/tokenizer_2 has ids up to %d but text_encoder_2 has %lld rows; the files do not belong together",
+        model_dir, fx_t5_id_limit(t->t5_tokenizer) - 1, (long long)t->t5.cfg.vocab);
     return FX_OK;
 }
 
-fx_status fx_text_open(const char *model_dir, bool synthetic, const fx_clip_config *clip, const fx_t5_config *t5,
-                       fx_store *store, fx_checkpoint *ckpt_clip, fx_checkpoint *ckpt_t5, fx_text *out)
+fx_status fx_text_open(const char *model_dir, bool synthetic, const fx_clip_config *clip,
+                       const fx_t5_config *t5, fx_store *store, fx_checkpoint *ckpt_clip,
+                       fx_checkpoint *ckpt_t5, fx_text *out)
 {
     *out = (fx_text){.clip_len = (int)clip->positions, .t5_len = 512};
     FX_TRY(fx_clip_declare(clip, store, ckpt_clip, &out->clip));
@@ -60,13 +65,15 @@ static void hash_words(const char *text, int64_t vocab, int32_t eos, int32_t pad
     while (n < length) ids[n++] = pad;
 }
 
-/* Ids index embedding tables: added tokens may be numbered past the vocabulary that open_tokenizers compared. */
+/* Ids index embedding tables: added tokens may be numbered past the vocabulary that open_tokenizers compared.
+ */
 static fx_status check_ids(const char *folder, const int32_t *ids, int count, int64_t rows)
 {
     for (int i = 0; i < count; i++)
         FX_CHECK(ids[i] >= 0 && ids[i] < rows, FX_EFORMAT,
-                 "%s gives token id %d but its encoder's embedding has %lld rows; the files do not belong together", folder,
-                 ids[i], (long long)rows);
+                 "%s gives token id %d but its encoder's embedding has %lld rows; the files do not belong "
+                 "together",
+                 folder, ids[i], (long long)rows);
     return FX_OK;
 }
 
@@ -97,15 +104,17 @@ void fx_text_ids_free(fx_text_ids *ids)
     *ids = (fx_text_ids){0};
 }
 
-fx_status fx_text_encode(fx_backend *be, fx_comm *comm, const fx_text *t, const fx_text_ids *ids, fx_tensor t5,
-                         fx_tensor pooled)
+fx_status fx_text_encode(fx_backend *be, fx_comm *comm, const fx_text *t, const fx_text_ids *ids,
+                         fx_tensor t5, fx_tensor pooled)
 {
     const int rank = fx_comm_rank(comm), t5_rank = 0, clip_rank = fx_comm_size(comm) > 1 ? 1 : 0;
-    /* The plan is made for both encoders on every rank: which rank runs what must not change the memory plan. */
+    /* The plan is made for both encoders on every rank: which rank runs what must not change the memory plan.
+     */
     const bool both = fx_planning(be);
     fx_status st = FX_OK;
     if (both || rank == t5_rank) st = fx_t5_forward(be, &t->t5, ids->t5, ids->t5_count, t5);
-    if (!st && (both || rank == clip_rank)) st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
+    if (!st && (both || rank == clip_rank))
+        st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
     if (!st) st = fx_sync(be);
     FX_TRY(fx_comm_vote(comm, st, NULL));
     FX_TRY(fx_comm_broadcast(comm, t5_rank, t5.data, fx_bytes(t5)));

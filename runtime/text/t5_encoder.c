@@ -1,6 +1,6 @@
-/* T5 v1.1 encoder: pre-norm blocks, relative position bias shared by all layers, gated tanh-GELU feed-forward, no biases,
- * no attention scale. Reads token ids of text/encode.c, feeds the transformer's context embedding.
- * Source: T5EncoderModel of transformers. */
+/* T5 v1.1 encoder: pre-norm blocks, relative position bias shared by all layers, gated tanh-GELU
+ * feed-forward, no biases, no attention scale. Reads token ids of text/encode.c, feeds the transformer's
+ * context embedding. Source: T5EncoderModel of transformers. */
 #include "runtime/text/t5_encoder.h"
 
 #include <math.h>
@@ -10,7 +10,14 @@
 
 #include "runtime/io/json.h"
 
-enum { MAX_WIDTH = 65536, MAX_HEADS = 1024, MAX_HEAD_DIM = 1024, MAX_LAYERS = 256, MAX_VOCAB = 1 << 24, MAX_BUCKETS = 4096 };
+enum {
+    MAX_WIDTH = 65536,
+    MAX_HEADS = 1024,
+    MAX_HEAD_DIM = 1024,
+    MAX_LAYERS = 256,
+    MAX_VOCAB = 1 << 24,
+    MAX_BUCKETS = 4096
+};
 
 /* "gated-gelu" is what T5 v1.1 files say; it means the tanh approximation. */
 static fx_status check_feed_forward(const fx_config *c)
@@ -18,16 +25,19 @@ static fx_status check_feed_forward(const fx_config *c)
     char kind[64], act[64];
     FX_TRY(fx_config_string(c, "feed_forward_proj", "relu", kind, sizeof kind));
     FX_CHECK(!strcmp(kind, "gated-gelu"), FX_EFORMAT,
-             "%s: feed_forward_proj is '%s'; only 'gated-gelu' (T5 v1.1) is implemented; use FLUX.1's own text encoder",
+             "%s: feed_forward_proj is '%s'; only 'gated-gelu' (T5 v1.1) is implemented; use FLUX.1's own "
+             "text encoder",
              c->path, kind);
     FX_TRY(fx_config_string(c, "dense_act_fn", "gelu_new", act, sizeof act));
-    FX_CHECK(!strcmp(act, "gelu_new"), FX_EFORMAT, "%s: dense_act_fn is '%s'; only 'gelu_new' is implemented", c->path, act);
+    FX_CHECK(!strcmp(act, "gelu_new"), FX_EFORMAT, "%s: dense_act_fn is '%s'; only 'gelu_new' is implemented",
+             c->path, act);
     return FX_OK;
 }
 
 static fx_status read_config(const fx_config *c, fx_t5_config *out)
 {
-    const int64_t width = 512, heads = 8, d_kv = 64, ff = 2048, layers = 6, vocab = 32128, buckets = 32, distance = 128;
+    const int64_t width = 512, heads = 8, d_kv = 64, ff = 2048, layers = 6, vocab = 32128, buckets = 32,
+                  distance = 128;
     const double eps = 1e-6;
     int64_t n;
     FX_TRY(fx_config_only_string(c, "model_type", "t5"));
@@ -43,9 +53,10 @@ static fx_status read_config(const fx_config *c, fx_t5_config *out)
     out->buckets = (int32_t)n;
     FX_TRY(fx_config_int(c, "relative_attention_max_distance", 2, 1 << 20, &distance, &n));
     out->max_distance = (int32_t)n;
-    FX_CHECK(out->max_distance > out->buckets / 4, FX_EFORMAT,
-             "%s: relative_attention_max_distance %d must be above a quarter of relative_attention_num_buckets %d", c->path,
-             out->max_distance, out->buckets);
+    FX_CHECK(
+        out->max_distance > out->buckets / 4, FX_EFORMAT,
+        "%s: relative_attention_max_distance %d must be above a quarter of relative_attention_num_buckets %d",
+        c->path, out->max_distance, out->buckets);
     return fx_config_real(c, "layer_norm_epsilon", 0, 1, &eps, &out->eps);
 }
 
@@ -60,8 +71,15 @@ fx_status fx_t5_config_load(const char *model_dir, fx_t5_config *out)
 
 fx_t5_config fx_t5_config_xxl(int layers)
 {
-    return (fx_t5_config){.width = 4096, .heads = 64, .head_dim = 64, .ff = 10240, .vocab = 32128, .layers = layers,
-                          .buckets = 32, .max_distance = 128, .eps = 1e-6};
+    return (fx_t5_config){.width = 4096,
+                          .heads = 64,
+                          .head_dim = 64,
+                          .ff = 10240,
+                          .vocab = 32128,
+                          .layers = layers,
+                          .buckets = 32,
+                          .max_distance = 128,
+                          .eps = 1e-6};
 }
 
 static fx_status declare_layer(const fx_t5_config *c, fx_store *s, fx_checkpoint *k, int i, fx_t5_layer *l)
@@ -86,7 +104,8 @@ fx_status fx_t5_declare(const fx_t5_config *c, fx_store *s, fx_checkpoint *k, fx
     *out = (fx_t5){.cfg = *c};
     out->layer = calloc((size_t)c->layers, sizeof *out->layer);
     FX_CHECK(out->layer, FX_ENOMEM, "no memory for the list of T5 layers");
-    FX_TRY(fx_store_table(s, k, &out->embed, c->vocab, c->width, fx_checkpoint_has(k, shared) ? shared : tied, false));
+    FX_TRY(fx_store_table(s, k, &out->embed, c->vocab, c->width, fx_checkpoint_has(k, shared) ? shared : tied,
+                          false));
     FX_TRY(fx_store_table(s, k, &out->rel_bias, c->buckets, c->heads,
                           "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", true));
     for (int i = 0; i < c->layers; i++) FX_TRY(declare_layer(c, s, k, i, &out->layer[i]));
@@ -147,7 +166,8 @@ static fx_status push_buffers(fx_backend *be, const fx_t5_config *c, int64_t T, 
     return fx_push2(be->arena, be->stream, T, c->width, &b->y);
 }
 
-static fx_status encode_layer(fx_backend *be, const fx_t5 *t, const fx_t5_layer *l, t5_buffers *b, fx_tensor bias, fx_tensor x)
+static fx_status encode_layer(fx_backend *be, const fx_t5 *t, const fx_t5_layer *l, t5_buffers *b,
+                              fx_tensor bias, fx_tensor x)
 {
     const int64_t H = t->cfg.heads;
     const float eps = (float)t->cfg.eps;
@@ -155,7 +175,8 @@ static fx_status encode_layer(fx_backend *be, const fx_t5 *t, const fx_t5_layer 
     FX_TRY(fx_dense_apply(be, b->q, b->h, &l->q, FX_ACT_NONE));
     FX_TRY(fx_dense_apply(be, b->k, b->h, &l->k, FX_ACT_NONE));
     FX_TRY(fx_dense_apply(be, b->v, b->h, &l->v, FX_ACT_NONE));
-    FX_TRY(fx_attention(be, fx_heads(b->a, H), fx_none(), fx_heads(b->q, H), fx_heads(b->k, H), fx_heads(b->v, H), bias, 1));
+    FX_TRY(fx_attention(be, fx_heads(b->a, H), fx_none(), fx_heads(b->q, H), fx_heads(b->k, H),
+                        fx_heads(b->v, H), bias, 1));
     FX_TRY(fx_dense_apply(be, b->y, b->a, &l->o, FX_ACT_NONE));
     FX_TRY(fx_axpy(be, x, b->y, 1));
     FX_TRY(fx_rms_norm(be, b->h, x, l->norm_ff, eps));

@@ -1,5 +1,6 @@
-/* The VAE's boxes over one rank's rows: norm with whole-picture statistics, bordered convolution, resnet, middle
- * attention. Used by encoder.c and decoder.c. Source: ResnetBlock2D, Attention and UNetMidBlock2D of diffusers. */
+/* The VAE's boxes over one rank's rows: norm with whole-picture statistics, bordered convolution, resnet,
+ * middle attention. Used by encoder.c and decoder.c. Source: ResnetBlock2D, Attention and UNetMidBlock2D of
+ * diffusers. */
 #include "runtime/vae/vae.h"
 
 #include <math.h>
@@ -8,11 +9,12 @@
 
 static const float norm_eps = 1e-6f;
 
-fx_status fx_vae_run_open(const fx_vae *vae, fx_backend *be, fx_comm *comm, const fx_range range[], int64_t rows,
-                          fx_vae_run *out)
+fx_status fx_vae_run_open(const fx_vae *vae, fx_backend *be, fx_comm *comm, const fx_range range[],
+                          int64_t rows, fx_vae_run *out)
 {
     const int ranks = fx_comm_size(comm);
-    *out = (fx_vae_run){.vae = vae, .be = be, .comm = comm, .rank = fx_comm_rank(comm), .ranks = ranks, .rows = rows};
+    *out = (fx_vae_run){
+        .vae = vae, .be = be, .comm = comm, .rank = fx_comm_rank(comm), .ranks = ranks, .rows = rows};
     out->range = malloc((size_t)ranks * sizeof *out->range);
     FX_CHECK(out->range, FX_ENOMEM, "no memory for the VAE's row ranges");
     memcpy(out->range, range, (size_t)ranks * sizeof *range);
@@ -25,7 +27,10 @@ void fx_vae_run_close(fx_vae_run *r)
     *r = (fx_vae_run){0};
 }
 
-int64_t fx_vae_mine(const fx_vae_run *r) { return r->range[r->rank].count; }
+int64_t fx_vae_mine(const fx_vae_run *r)
+{
+    return r->range[r->rank].count;
+}
 
 void fx_vae_rescale(fx_vae_run *r, int num, int den)
 {
@@ -36,7 +41,10 @@ void fx_vae_rescale(fx_vae_run *r, int num, int den)
     r->rows = r->rows * num / den;
 }
 
-static fx_slabs slabs_of(const fx_vae_run *r) { return (fx_slabs){.comm = r->comm, .range = r->range, .rows = r->rows}; }
+static fx_slabs slabs_of(const fx_vae_run *r)
+{
+    return (fx_slabs){.comm = r->comm, .range = r->range, .rows = r->rows};
+}
 
 fx_status fx_vae_push(fx_vae_run *r, int64_t extra_rows, int64_t w, int64_t c, fx_tensor *out)
 {
@@ -132,7 +140,8 @@ static fx_status gather_tokens(fx_vae_run *r, fx_tensor mine, int64_t w, fx_tens
 {
     const int64_t c = mine.shape[1];
     const fx_slabs slabs = slabs_of(r);
-    fx_tensor m = fx_view3(mine.data, mine.dtype, fx_vae_mine(r), w, c), a = fx_view3(all.data, all.dtype, r->rows, w, c);
+    fx_tensor m = fx_view3(mine.data, mine.dtype, fx_vae_mine(r), w, c),
+              a = fx_view3(all.data, all.dtype, r->rows, w, c);
     return fx_gather_rows(r->be, &slabs, m, a);
 }
 
@@ -154,8 +163,8 @@ fx_status fx_vae_attention_block(fx_vae_run *r, const fx_vae_attention *a, fx_te
     FX_TRY(fx_dense_apply(be, kv, tokens, &a->v, FX_ACT_NONE));
     FX_TRY(gather_tokens(r, kv, w, v));
     FX_TRY(fx_dense_apply(be, q, tokens, &a->q, FX_ACT_NONE));
-    FX_TRY(fx_attention(be, fx_heads(kv, 1), fx_none(), fx_heads(q, 1), fx_heads(k, 1), fx_heads(v, 1), fx_none(),
-                        1.0f / sqrtf((float)c)));
+    FX_TRY(fx_attention(be, fx_heads(kv, 1), fx_none(), fx_heads(q, 1), fx_heads(k, 1), fx_heads(v, 1),
+                        fx_none(), 1.0f / sqrtf((float)c)));
     FX_TRY(fx_dense_apply(be, tokens, kv, &a->out, FX_ACT_NONE));
     FX_TRY(fx_axpy(be, x, h, 1));
     fx_rewind(be->arena, mark);

@@ -1,5 +1,5 @@
-/* Reads vae/config.json into fx_vae_config and refuses, by name, what is not computed here. Source: AutoencoderKL's
- * config in diffusers. */
+/* Reads vae/config.json into fx_vae_config and refuses, by name, what is not computed here. Source:
+ * AutoencoderKL's config in diffusers. */
 #include "runtime/vae/vae.h"
 
 #include <string.h>
@@ -16,8 +16,8 @@ static fx_status check_block_types(const fx_config *c, const char *key, const ch
              "%s: %s must be a list of %d names, as long as block_out_channels", c->path, key, levels);
     for (int i = 0; i < levels; i++) {
         const char *name = json_string_value(json_array_get(list, (size_t)i));
-        FX_CHECK(name && !strcmp(name, want), FX_EFORMAT, "%s: %s[%d] is '%s'; only '%s' is implemented", c->path, key, i,
-                 name ? name : "not a string", want);
+        FX_CHECK(name && !strcmp(name, want), FX_EFORMAT, "%s: %s[%d] is '%s'; only '%s' is implemented",
+                 c->path, key, i, name ? name : "not a string", want);
     }
     return FX_OK;
 }
@@ -31,8 +31,8 @@ static fx_status read_widths(const fx_config *c, fx_vae_config *out)
     FX_TRY(fx_config_int(c, "norm_num_groups", 1, MAX_CHANNELS, &groups, &out->groups));
     for (int i = 0; i < count; i++)
         FX_CHECK(out->width[i] % out->groups == 0, FX_EFORMAT,
-                 "%s: norm_num_groups %lld does not divide block_out_channels[%d] = %lld", c->path, (long long)out->groups, i,
-                 (long long)out->width[i]);
+                 "%s: norm_num_groups %lld does not divide block_out_channels[%d] = %lld", c->path,
+                 (long long)out->groups, i, (long long)out->width[i]);
     FX_TRY(check_block_types(c, "down_block_types", "DownEncoderBlock2D", count));
     return check_block_types(c, "up_block_types", "UpDecoderBlock2D", count);
 }
@@ -60,8 +60,10 @@ static fx_status read_config(const fx_config *c, fx_vae_config *out)
     FX_TRY(fx_config_bool(c, "use_quant_conv", &yes, &out->quant_conv));
     FX_TRY(fx_config_bool(c, "use_post_quant_conv", &yes, &out->post_quant_conv));
     FX_TRY(fx_config_bool(c, "mid_block_add_attention", &yes, &out->mid_attention));
-    FX_CHECK(!fx_config_has(c, "latents_mean") && !fx_config_has(c, "latents_std"), FX_EFORMAT,
-             "%s: latents_mean and latents_std are not implemented (FLUX.1 uses scaling_factor and shift_factor)", c->path);
+    FX_CHECK(
+        !fx_config_has(c, "latents_mean") && !fx_config_has(c, "latents_std"), FX_EFORMAT,
+        "%s: latents_mean and latents_std are not implemented (FLUX.1 uses scaling_factor and shift_factor)",
+        c->path);
     return FX_OK;
 }
 
@@ -77,9 +79,20 @@ fx_status fx_vae_config_load(const char *model_dir, fx_vae_config *out)
 
 fx_vae_config fx_vae_config_flux(void)
 {
-    return (fx_vae_config){.in_channels = 3, .out_channels = 3, .latent_channels = 16, .width = {128, 256, 512, 512},
-                           .levels = 4, .layers = 2, .groups = 32, .sample_size = 1024, .scaling = 0.3611,
-                           .shift = 0.1159, .mid_attention = true};
+    return (fx_vae_config){.in_channels = 3,
+                           .out_channels = 3,
+                           .latent_channels = 16,
+                           .width = {128, 256, 512, 512},
+                           .levels = 4,
+                           .layers = 2,
+                           .groups = 32,
+                           .sample_size = 1024,
+                           .scaling = 0.3611,
+                           .shift = 0.1159,
+                           .mid_attention = true};
 }
 
-int fx_vae_factor(const fx_vae_config *c) { return 1 << (c->levels - 1); }
+int fx_vae_factor(const fx_vae_config *c)
+{
+    return 1 << (c->levels - 1);
+}

@@ -1,5 +1,5 @@
-/* Latents -> pixels, the last matmul-heavy box of the dataflow: conv in, middle, levels of rising resolution, norm, conv out.
- * Two buffers take turns. Source: AutoencoderKL.decode of diffusers. */
+/* Latents -> pixels, the last matmul-heavy box of the dataflow: conv in, middle, levels of rising resolution,
+ * norm, conv out. Two buffers take turns. Source: AutoencoderKL.decode of diffusers. */
 #include "runtime/vae/vae.h"
 
 /* x -> conv3x3(nearest(x)) at twice the resolution, which is the run's afterwards. */
@@ -27,7 +27,8 @@ static int64_t largest(const fx_vae_config *c)
     int64_t most = c->width[last];
     for (int i = 0; i <= last; i++) {
         const int scale = i < last ? i + 1 : i; /* the resampled output is the level's largest */
-        const int64_t size = c->width[last - i] << (2 * scale), in = c->width[i ? last - i + 1 : last] << (2 * i);
+        const int64_t size = c->width[last - i] << (2 * scale),
+                      in = c->width[i ? last - i + 1 : last] << (2 * i);
         if (size > most) most = size;
         if (in > most) most = in;
     }

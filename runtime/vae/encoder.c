@@ -1,6 +1,6 @@
-/* Pixels -> mean of the latent distribution: the way in for image-to-image. Mirror of decoder.c; downsampling pads one
- * row below and one column right, so a slab needs only its lower neighbour's first row.
- * Source: AutoencoderKL.encode of diffusers. */
+/* Pixels -> mean of the latent distribution: the way in for image-to-image. Mirror of decoder.c; downsampling
+ * pads one row below and one column right, so a slab needs only its lower neighbour's first row. Source:
+ * AutoencoderKL.encode of diffusers. */
 #include "runtime/vae/vae.h"
 
 /* x -> conv3x3 stride 2 of x padded by one row below and one column right; the run's resolution halves. */

@@ -1,7 +1,7 @@
-/* AutoencoderKL split by picture rows over the ranks: convolutions exchange border rows, group norms use the statistics of
- * the whole picture, the middle attention gathers K and V. Pictures are [rows, width, C]; every buffer that feeds a 3x3
- * convolution carries one more row above and below (neighbours' rows, or zeros outside the picture).
- * Decoder: latents -> pixels. Encoder: pixels -> mean of the latent distribution. */
+/* AutoencoderKL split by picture rows over the ranks: convolutions exchange border rows, group norms use the
+ * statistics of the whole picture, the middle attention gathers K and V. Pictures are [rows, width, C]; every
+ * buffer that feeds a 3x3 convolution carries one more row above and below (neighbours' rows, or zeros
+ * outside the picture). Decoder: latents -> pixels. Encoder: pixels -> mean of the latent distribution. */
 #ifndef FX_VAE_H
 #define FX_VAE_H
 
@@ -80,16 +80,21 @@ typedef struct fx_vae_run {
     int64_t rows;    /* of the whole picture at the present resolution */
 } fx_vae_run;
 
-/* range[ranks]: latent rows of each rank (even numbers of rows rising with the rank), rows in all. Copies range. */
-fx_status fx_vae_run_open(const fx_vae *, fx_backend *, fx_comm *, const fx_range range[], int64_t rows, fx_vae_run *out);
+/* range[ranks]: latent rows of each rank (even numbers of rows rising with the rank), rows in all. Copies
+ * range. */
+fx_status fx_vae_run_open(const fx_vae *, fx_backend *, fx_comm *, const fx_range range[], int64_t rows,
+                          fx_vae_run *out);
 void fx_vae_run_close(fx_vae_run *);
 
-/* z[mine, w, latent_channels] (already z / scaling + shift, backend dtype) -> pixels[mine*f, w*f, out_channels]. Collective. */
+/* z[mine, w, latent_channels] (already z / scaling + shift, backend dtype) -> pixels[mine*f, w*f,
+ * out_channels]. Collective. */
 fx_status fx_vae_decode(fx_vae_run *, fx_tensor z, fx_tensor pixels);
-/* pixels[mine*f, w*f, in_channels] in [-1, 1] -> mean[mine, w, latent_channels] (before scaling). Collective. */
+/* pixels[mine*f, w*f, in_channels] in [-1, 1] -> mean[mine, w, latent_channels] (before scaling). Collective.
+ */
 fx_status fx_vae_encode(fx_vae_run *, fx_tensor pixels, fx_tensor mean);
 
-/* Two buffers that take turns: a level reads one and writes the other. Sized for the largest picture of the run. */
+/* Two buffers that take turns: a level reads one and writes the other. Sized for the largest picture of the
+ * run. */
 typedef struct fx_vae_pair {
     fx_tensor buffer[2]; /* flat */
     int current;
@@ -102,18 +107,20 @@ fx_status fx_vae_pair_open(fx_vae_run *, int64_t elements, fx_vae_pair *out);
 fx_tensor fx_vae_flip(fx_vae_pair *, int64_t rows, int64_t w, int64_t c);
 /* The resnets of a level, x -> x in the pair. */
 fx_status fx_vae_resnets(fx_vae_run *, const fx_vae_level *, fx_vae_pair *, fx_tensor *x);
-int64_t fx_vae_mine(const fx_vae_run *);          /* rows of this rank now */
+int64_t fx_vae_mine(const fx_vae_run *);             /* rows of this rank now */
 void fx_vae_rescale(fx_vae_run *, int num, int den); /* resolution times num/den */
-/* x[mine, w, C] (dense) -> out[mine+2, w, C] = act(norm(x)) with border rows, or x itself when norm is NULL. */
+/* x[mine, w, C] (dense) -> out[mine+2, w, C] = act(norm(x)) with border rows, or x itself when norm is NULL.
+ */
 fx_status fx_vae_bordered(fx_vae_run *, fx_tensor x, const fx_norm *, fx_tensor out);
 fx_status fx_vae_push(fx_vae_run *, int64_t extra_rows, int64_t w, int64_t c, fx_tensor *out);
 /* y = conv3x3(bordered x) */
 fx_status fx_vae_conv3(fx_vae_run *, fx_tensor y, fx_tensor bordered, const fx_conv *);
 fx_status fx_vae_conv1(fx_vae_run *, fx_tensor y, fx_tensor x, const fx_conv *);
 fx_status fx_vae_norm(fx_vae_run *, fx_tensor y, fx_tensor x, const fx_norm *, fx_act);
-fx_status fx_vae_resnet(fx_vae_run *, const fx_resnet *, fx_tensor x, fx_tensor y); /* y[mine, w, out], y != x */
+fx_status fx_vae_resnet(fx_vae_run *, const fx_resnet *, fx_tensor x,
+                        fx_tensor y); /* y[mine, w, out], y != x */
 fx_status fx_vae_attention_block(fx_vae_run *, const fx_vae_attention *, fx_tensor x); /* in place */
-fx_status fx_vae_mid(fx_vae_run *, const fx_vae_half *, fx_tensor x);                   /* in place */
+fx_status fx_vae_mid(fx_vae_run *, const fx_vae_half *, fx_tensor x);                  /* in place */
 
 #ifdef __cplusplus
 }

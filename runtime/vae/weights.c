@@ -11,7 +11,8 @@ typedef struct source {
     const char *half; /* "encoder." or "decoder." */
 } source;
 
-static fx_status conv(const source *s, fx_conv *out, int64_t n, int64_t k, int taps, const char *prefix, const char *name)
+static fx_status conv(const source *s, fx_conv *out, int64_t n, int64_t k, int taps, const char *prefix,
+                      const char *name)
 {
     char full[FX_NAME_MAX], bias[FX_NAME_MAX + 8];
     snprintf(full, sizeof full, "%s%s%s.weight", s->half, prefix, name);
@@ -50,8 +51,8 @@ static fx_status attention(const source *s, fx_vae_attention *a, int64_t c)
     return fx_declare_dense1(s->store, s->ckpt, &a->out, c, c, true, p, "to_out.0");
 }
 
-static fx_status level(const source *s, fx_vae_level *l, int64_t in, int64_t out, int resnets, const char *kind, int number,
-                       const char *resample)
+static fx_status level(const source *s, fx_vae_level *l, int64_t in, int64_t out, int resnets,
+                       const char *kind, int number, const char *resample)
 {
     char p[64];
     l->resnet = calloc((size_t)resnets, sizeof *l->resnet);
@@ -91,8 +92,8 @@ static fx_status declare_decoder(const fx_vae_config *c, const source *s, fx_vae
     FX_TRY(conv(s, &h->conv_in, c->width[last], c->latent_channels, 3, "", "conv_in"));
     FX_TRY(mid(s, h, c->width[last], c->mid_attention));
     for (int i = 0; i <= last; i++)
-        FX_TRY(level(s, &h->level[i], c->width[i ? last - i + 1 : last], c->width[last - i], c->layers + 1, "up_blocks", i,
-                     i < last ? "upsamplers.0.conv" : NULL));
+        FX_TRY(level(s, &h->level[i], c->width[i ? last - i + 1 : last], c->width[last - i], c->layers + 1,
+                     "up_blocks", i, i < last ? "upsamplers.0.conv" : NULL));
     FX_TRY(norm(s, &h->norm_out, c->width[0], "", "conv_norm_out"));
     return conv(s, &h->conv_out, c->out_channels, c->width[0], 3, "", "conv_out");
 }
