@@ -1,8 +1,9 @@
 /* The CPU backend, op by op, at FLUX.1's sizes (1024x1024: 4096 image + 512 text rows, C 3072, 24 heads x
  * 128), and what a step of 1 double + 2 single blocks composes to. Yardstick: oneDNN's own matmul, 4608 x
  * 21504 x 3072, same process and threads, rows of both printed by turns. Best and median of the repeats: a
- * shared machine only ever adds time. bench_cpu [--threads N] [--repeat N] [--dtype bf16|f32] [--heads N] */
-#include "kernels/cpu/dnnl_compat.h"
+ * shared machine only ever adds time. bench_cpu [--threads N] [--repeat N] [--dtype bf16|f32] [--heads N]
+ * [--backend cpu|onednn] */
+#include "bench/dnnl_rate.h"
 #include "kernels/ops.h"
 #include "runtime/core/clock.h"
 
@@ -178,42 +179,21 @@ static void bench_rows(int64_t heads)
 
 /* ---- yardstick ---- */
 
-typedef struct yard_arg {
-    fx_dnnl_matmul *m;
-    fx_tensor x, w, y;
-    void *scratch;
-} yard_arg;
-
 static void run_yard(void *arg)
 {
-    const yard_arg *a = arg;
-    must(fx_dnnl_matmul_run(a->m, a->x.data, a->w.data, NULL, a->y.data, a->scratch));
+    (void)yardstick_run_s(arg);
 }
 
-static double yardstick(void)
+/* TFLOP/s; 0 without oneDNN. */
+static double yardstick_rate(void)
 {
-    enum { N = 21504 };
-    fx_dnnl *d;
-    yard_arg a;
-    must(fx_dnnl_open(&d));
-    const fx_dnnl_shape s = {ROWS, N, C, C, N, be->dtype, be->dtype, false};
-    must(fx_dnnl_matmul_new(d, &s, &a.m));
-    const fx_tensor plain = filled(be->dtype, N, C, 0.03f);
-    a.x = filled(be->dtype, ROWS, C, 1);
-    a.y = filled(be->dtype, ROWS, N, 0);
-    a.w = filled(be->dtype, N, C, 0);
-    a.scratch = pages(fx_dnnl_matmul_scratch(a.m));
-    must(fx_dnnl_weight_pack(d, N, C, be->dtype, plain.data, a.w.data));
+    yardstick y;
     char name[64];
-    snprintf(name, sizeof name, "%s matmul 4608 x 21504 x 3072", fx_dnnl_version_text());
-    const double tflop = 2e-12 * ROWS * (double)N * C;
-    const double rate = tflop / report(name, tflop, 0, 0, run_yard, &a);
-    release(plain);
-    release(a.x);
-    release(a.y);
-    release(a.w);
-    fx_dnnl_matmul_free(&a.m);
-    fx_dnnl_close(&d);
+    double rate = 0;
+    if (yardstick_open(&y, ROWS, 21504, C, be->dtype, be->threads)) must(FX_FAIL(FX_EDEVICE, "%s", fx_error()));
+    snprintf(name, sizeof name, "%s matmul 4608 x 21504 x 3072", y.name);
+    if (y.flop > 0) rate = 1e-12 * y.flop / report(name, 1e-12 * y.flop, 0, 0, run_yard, &y);
+    yardstick_close(&y);
     return rate;
 }
 
@@ -232,13 +212,14 @@ int main(int argc, char **argv)
     repeat = atoi(option(argc, argv, "--repeat", "5"));
     if (repeat < 1 || repeat > MAX_REPEAT || threads < 1 || heads < 1 || heads > 24) return 2;
     fx_arena *arena;
-    must(fx_arena_open(NULL, (size_t)256 << 20, &arena));
-    must(fx_backend_open("cpu", bf16 ? FX_BF16 : FX_F32, threads, &be));
+    must(fx_arena_open(NULL, (size_t)1 << 30, &arena));
+    must(fx_backend_open(option(argc, argv, "--backend", "cpu"), bf16 ? FX_BF16 : FX_F32, threads, &be));
     be->arena = arena;
     printf("# bench_cpu: %s, %s; best and median of %d, wall clock\n", fx_backend_describe(be),
            bf16 ? "bf16" : "f32", repeat);
     printf("# %-42s %9s %9s\n", "op", "best ms", "median ms");
-    const double before = yardstick();
+    const double before = yardstick_rate();
+    bench_linear(ROWS, 21504, C, FX_ACT_NONE, 0); /* the yardstick's shape */
     step_s = 0;
     bench_linear(ROWS, 3 * C, C, FX_ACT_NONE, 2); /* single blocks */
     bench_linear(ROWS, MLP, C, FX_ACT_GELU_TANH, 2);
@@ -252,10 +233,10 @@ int main(int argc, char **argv)
     bench_linear(TEXT, MLP, C, FX_ACT_GELU_TANH, 1);
     bench_linear(TEXT, C, MLP, FX_ACT_NONE, 1);
     bench_rows(heads);
-    const double composed = step_s, after = yardstick(), yard = (before + after) / 2;
+    const double composed = step_s, after = yardstick_rate(), yard = (before + after) / 2;
     const double tflop = 3.13 + 0.78 * heads / 24.0;
     printf("step of 1 double + 2 single blocks: %.2f s, %.3f TFLOP/s; oneDNN %.3f TFLOP/s; ratio %.2f\n",
-           composed, tflop / composed, yard, tflop / composed / yard);
+           composed, tflop / composed, yard, yard > 0 ? tflop / composed / yard : 0);
     fx_backend_close(&be);
     fx_arena_close(&arena);
     return 0;

@@ -61,7 +61,10 @@ int main(int argc, char **argv)
     const fx_model_facts *f = fx_pipeline_facts(pipe);
     const double image = (double)(req.width / 16) * (double)(req.height / 16),
                  flop = step_flop(f, req.t5_len, image);
-    if (ranks == 1 && yardstick_open(&yard, 4608, 21504, 3072)) return 1;
+    if (ranks == 1 && yardstick_open(&yard, 4608, 21504, 3072, FX_BF16, f->threads)) {
+        fprintf(stderr, "bench_step: %s\n", fx_error());
+        return 1;
+    }
     if (ranks == 1) yardstick_run_s(&yard);
     for (int i = 0; i < runs; i++) {
         /* the second step of each run: the first one touches memory for the first time */
@@ -82,6 +85,7 @@ int main(int argc, char **argv)
         printf("%7d %7d %8.3f %8.4f %9.3f %22.3f %10.1f\n", ranks, f->threads, flop * 1e-12, s, rate,
                yard_rate, yard_rate > 0 ? 100 * rate / yard_rate : 0.0);
     }
+    if (ranks == 1) yardstick_close(&yard);
     fx_pipeline_close(&pipe);
     fx_comm_finish(&comm);
     return 0;

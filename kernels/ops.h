@@ -16,9 +16,11 @@
  * (Tk = 0) is work: it reaches the backend.
  *
  * Exactness. Every output row of linear, conv2d (image row), attention (query row) and of all row ops has the
- * same bits however the rows are split into calls and however many threads run.
+ * same bits however the rows are split into calls and however many threads run; of a backend without
+ * rows_exact, all but those of linear and conv2d.
  *
- * NaN and infinity. A NaN operand reaches every output that uses it: bad latents must not be hidden.
+ * NaN and infinity. A NaN operand reaches every output that uses it: bad latents must not be hidden. (onednn:
+ * a convolution may carry it further, by zero weights.)
  *
  * The graph calls the fx_<op> functions below; they check shapes and dtypes once for all backends, provide
  * scratch from the arena and call the table. Error budgets, per element: u|y| is the one rounding of the
@@ -54,7 +56,7 @@ typedef struct fx_backend fx_backend;
 /* All slots take checked arguments. `scratch` is fx_<op>_scratch bytes of arena memory (aligned), NULL when
  * 0. */
 typedef struct fx_ops {
-    const char *name; /* "ref" "cpu" "plan" "guard" ("cuda") */
+    const char *name; /* "ref" "cpu" "onednn" "plan" "guard" ("cuda") */
 
     /* Weights. packed_bytes: size of the packed form; pack: from row-major src[n, k*kh*kw] (conv: [n, k, kh,
      * kw], as files store it) of dtype w->dtype into dst; may run on any rank of a node for all of them. */
@@ -109,6 +111,7 @@ struct fx_backend {
     fx_arena *arena; /* borrowed; activations and scratch */
     fx_dtype dtype, stream;
     int threads;
+    bool rows_exact; /* rows keep their bits however they are split (Exactness, above) */
     fx_op_counts counts;
     void *impl; /* the backend's own state */
 };
@@ -117,7 +120,8 @@ struct fx_backend {
 
 /* y = act(x w^T + b). x[M,K] dtype; y[M,N] dtype or stream; b[N] f32 or absent. f32 accumulation over k in a
  * fixed order; act on the f32 sum, one rounding to y. Budget: u|y| + 2 sqrt(K) e sum|x w| + 2 e |b|; with act
- * 1.2 times that (the steepest slope) + 4 e (sum|x w| + |b|). torch.nn.Linear */
+ * 1.2 times that (the steepest slope) + 4 e (sum|x w| + |b|). onednn: the bias counts as one of the products.
+ * torch.nn.Linear */
 fx_status fx_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act);
 
 /* y[Ho,Wo,N] = conv(x[H,W,K]) + b[N]; stride 1 or 2; pad = {top, bottom, left, right} zeros.
@@ -213,15 +217,17 @@ fx_status fx_sync(fx_backend *);
 
 /* ---- registry (kernels/registry.c) ---- */
 
-/* name: "cpu", "ref" or "auto" (the best one built in). dtype: FX_F32 or FX_BF16 (ref computes in f64
+/* name: one of fx_backend_list, or "auto". dtype: FX_F32 or FX_BF16 (ref computes in f64
  * whatever it is). The arena is attached afterwards. Refuses a table with an empty slot. */
 fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_backend **out);
 /* Wraps `inner`: same dtypes; computes nothing, asks inner for scratch sizes, counts flops. Borrows inner. */
 fx_status fx_backend_plan(fx_backend *inner, fx_backend **out);
 void fx_backend_close(fx_backend **);
 bool fx_planning(const fx_backend *); /* the plan backend: data must not be touched */
-const char *fx_backend_list(void);    /* "cpu ref" */
-/* Human-readable facts about the backend ("oneDNN 2.6.3, avx512_core_amx"), for --version and the report. */
+const char *fx_backend_list(void);    /* "cpu onednn ref" */
+/* What "auto" opens: cpu where it has tiles for this processor, else onednn, else cpu, else ref. */
+const char *fx_backend_auto(void);
+/* Human-readable facts about the backend ("oneDNN 2.6.3, amx_bf16, 2 threads"), for --version and the report. */
 const char *fx_backend_describe(const fx_backend *);
 
 size_t fx_packed_bytes(fx_backend *, const fx_weight *);

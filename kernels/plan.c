@@ -197,6 +197,7 @@ fx_status fx_backend_plan(fx_backend *inner, fx_backend **out)
                        .dtype = inner->dtype,
                        .stream = inner->stream,
                        .threads = inner->threads,
+                       .rows_exact = inner->rows_exact,
                        .impl = inner};
     *out = be;
     return FX_OK;

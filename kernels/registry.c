@@ -6,6 +6,9 @@
 #if FX_HAVE_CPU
 #include "kernels/cpu/cpu.h"
 #endif
+#if FX_HAVE_ONEDNN
+#include "kernels/onednn/onednn.h"
+#endif
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,12 +45,15 @@ fx_status fx_ops_complete(const fx_ops *ops)
 
 static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_backend **out)
 {
-    const bool automatic = strcmp(name, "auto") == 0;
     (void)dtype; /* ref has no choice */
+    if (strcmp(name, "auto") == 0) name = fx_backend_auto();
 #if FX_HAVE_CPU
-    if (automatic || strcmp(name, "cpu") == 0) return fx_cpu_open(dtype, threads, out);
+    if (strcmp(name, "cpu") == 0) return fx_cpu_open(dtype, threads, out);
 #endif
-    if (automatic || strcmp(name, "ref") == 0) return fx_ref_open(threads, out);
+#if FX_HAVE_ONEDNN
+    if (strcmp(name, "onednn") == 0) return fx_onednn_open(dtype, threads, out);
+#endif
+    if (strcmp(name, "ref") == 0) return fx_ref_open(threads, out);
     return FX_FAIL(FX_EINVAL, "backend '%s' is not built in; choose auto or one of: %s", name,
                    fx_backend_list());
 }
@@ -79,8 +85,21 @@ void fx_backend_close(fx_backend **be)
 
 const char *fx_backend_list(void)
 {
-#if FX_HAVE_CPU
+#if FX_HAVE_ONEDNN
+    return "cpu onednn ref";
+#elif FX_HAVE_CPU
     return "cpu ref";
+#else
+    return "ref";
+#endif
+}
+
+const char *fx_backend_auto(void)
+{
+#if FX_HAVE_ONEDNN
+    return fx_cpu_has_tiles() ? "cpu" : "onednn";
+#elif FX_HAVE_CPU
+    return "cpu";
 #else
     return "ref";
 #endif
@@ -91,6 +110,9 @@ const char *fx_backend_describe(const fx_backend *be)
     if (fx_planning(be)) return fx_backend_describe(fx_plan_inner(be));
 #if FX_HAVE_CPU
     if (strcmp(be->ops->name, "cpu") == 0) return fx_cpu_describe(be);
+#endif
+#if FX_HAVE_ONEDNN
+    if (strcmp(be->ops->name, "onednn") == 0) return fx_onednn_describe(be);
 #endif
     return "f64 reference loops";
 }

@@ -156,9 +156,13 @@ static fx_status name_difference(fx_run *s, const char *mine, size_t mine_size)
     uint64_t size = mine_size;
     FX_TRY(fx_comm_broadcast(s->comm, 0, &size, sizeof size));
     char *first = calloc(1, size + 1);
-    FX_TRY(fx_run_vote(s, first ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the arguments")));
+    fx_status st = fx_run_vote(s, first ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the arguments"));
+    if (!first || st != FX_OK) {
+        free(first);
+        return st;
+    }
     if (s->rank == 0) memcpy(first, mine, size);
-    fx_status st = fx_comm_broadcast(s->comm, 0, first, size);
+    st = fx_comm_broadcast(s->comm, 0, first, size);
     const char *a = mine, *b = first;
     for (int i = 0; st == FX_OK && i < fx_flag_count; i++, a += strlen(a) + 1, b += strlen(b) + 1)
         if (strcmp(a, b))
@@ -194,7 +198,8 @@ static fx_status agree(fx_run *s, const fx_options *o)
     card *cards = calloc(n, sizeof *cards);
     size_t *bytes = calloc(2 * n, sizeof *bytes);
     fx_status st = list && cards && bytes ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the arguments");
-    FX_TRY_OUT(fx_run_vote(s, st));
+    st = fx_run_vote(s, st);
+    if (!list || !cards || !bytes || st != FX_OK) goto out;
     snprintf(own.host, sizeof own.host, "%s", fx_talk_host());
     own.arguments = fnv(list, size);
     for (size_t r = 0; r < n; r++) {

@@ -79,7 +79,7 @@ static fx_status prepare(job *j)
     FX_TRY(draw_seed(s, o));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? check_model(o, s->ranks) : FX_OK));
-    if (!strcmp(o->backend, "auto")) o->backend = strncmp(fx_backend_list(), "cpu", 3) ? "ref" : "cpu";
+    if (!strcmp(o->backend, "auto")) o->backend = fx_backend_auto();
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
     return FX_OK;
 }
@@ -203,9 +203,6 @@ static fx_status write_picture(job *j, const fx_result *result, const char *path
 static fx_status announce(job *j, const fx_result *result, const char *path, double png_s)
 {
     const fx_picture p = {&j->used, result, path, png_s, fx_run_age(j->s)};
-    if (result->cut)
-        fx_log(FX_LOG_WARN, "the prompt is longer than %lld text tokens; these words were cut: %s",
-               (long long)j->used.t5_len, result->cut);
     fx_report_check_memory(&p, j->s->ranks);
     fx_report_print(&p, j->load_s, j->s->ranks);
     if (j->used.report) FX_TRY(fx_report_add(&j->report, &p));

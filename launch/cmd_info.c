@@ -18,7 +18,7 @@ static void collect(void *ctx, const char *key, const char *value)
 
 static void print_clean(const char *text, size_t limit)
 {
-    for (size_t i = 0; text[i] && i < limit; i++) {
+    for (size_t i = 0; i < limit && text[i]; i++) {
         const unsigned char c = (unsigned char)text[i];
         putchar((c < ' ' && c != '\n' && c != '\t') || c == 127 ? '?' : c);
     }

@@ -12,7 +12,6 @@
 #include "kernels/ops.h"
 #include "launch/commands.h"
 
-
 static void print_compiler(void)
 {
 #if defined(__clang__)

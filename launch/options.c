@@ -41,14 +41,18 @@ const fx_command_row *fx_command_of(unsigned bit)
 
 static bool in_choices(const char *choices, const char *word, const char **stored)
 {
-    static const char *const words[] = {"auto", "cpu", "ref", "even", "stream", "on", "off", "bf16", "f32"};
+    static const char *const words[] = {"auto",   "cpu", "onednn", "ref",  "even",
+                                        "stream", "on",  "off",    "bf16", "f32"};
     char list[128], key[64];
     if (snprintf(key, sizeof key, "|%s|", word) >= (int)sizeof key || strchr(word, '|')) return false;
     snprintf(list, sizeof list, "|%s|", choices);
     if (!strstr(list, key)) return false;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (!strcmp(words[i], word)) *stored = words[i];
-    return true;
+        if (!strcmp(words[i], word)) {
+            *stored = words[i];
+            return true;
+        }
+    return false; /* a choice of the table that words[] lacks: refused, never taken for the default */
 }
 
 static bool parse_whole(const char *text, long long *out)

@@ -42,7 +42,7 @@ typedef struct fx_flag {
     const char *arg;      /* "N" "DIR" ...; NULL for switches */
     size_t offset;        /* of the value in fx_options */
     double lo, hi;        /* INT and REAL, inclusive */
-    const char *choices;  /* CHOICE: "auto|cpu|ref" */
+    const char *choices;  /* CHOICE: "auto|cpu|onednn|ref" */
     const char *fallback; /* default, as help shows it; CHOICE: the word itself */
     const char *help;
     unsigned commands; /* FX_CMD_ bits */

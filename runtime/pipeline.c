@@ -1,4 +1,4 @@
-/* START HERE. Prompt -> tokens -> text vectors -> noise -> denoise steps -> pixels, on one screen: fx_pipeline_generate.
+/* START HERE. Prompt -> tokens -> text vectors -> noise -> denoise steps -> pixels, on one screen: generate().
  * What depends on the picture's size (buffers, plan, row layout) is in session.c; what depends on the model in model.c. */
 #include "runtime/pipeline.h"
 
@@ -42,7 +42,8 @@ typedef struct load_progress {
 static void on_load(void *ctx, size_t done, size_t total)
 {
     const load_progress *l = ctx;
-    if (l->opt->progress) l->opt->progress(l->opt->progress_ctx, FX_PHASE_LOAD, done, total, fx_now_s() - l->begin_s);
+    if (l->opt->progress)
+        l->opt->progress(l->opt->progress_ctx, FX_PHASE_LOAD, done, total, fx_now_s() - l->begin_s);
 }
 
 static void on_phase(const fx_pipeline *p, fx_phase phase, size_t done, size_t total, double begin_s)
@@ -54,13 +55,24 @@ static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
 {
     const fx_model *m = &p->model;
     fx_model_facts *f = &p->facts;
-    *f = (fx_model_facts){.width = m->width, .height = m->height, .size_multiple = fx_model_size_multiple(m),
-                          .guidance = m->dit_config.guidance, .steps = m->dit_config.guidance ? 28 : 4,
-                          .t5_len = m->text.t5_len, .heads = (int)m->dit_config.heads,
-                          .double_blocks = m->dit_config.double_blocks, .single_blocks = m->dit_config.single_blocks,
-                          .hash = m->hash, .mesh = *mesh, .layout = p->opt.layout, .threads = p->be->threads,
-                          .exact = mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF,
-                          .parameters = fx_store_parameters(m->store), .weight_bytes = fx_store_bytes(m->store), .backend = fx_backend_describe(p->be)};
+    *f = (fx_model_facts){.width = m->width,
+                          .height = m->height,
+                          .size_multiple = fx_model_size_multiple(m),
+                          .guidance = m->dit_config.guidance,
+                          .steps = m->dit_config.guidance ? 28 : 4,
+                          .t5_len = m->text.t5_len,
+                          .heads = (int)m->dit_config.heads,
+                          .double_blocks = m->dit_config.double_blocks,
+                          .single_blocks = m->dit_config.single_blocks,
+                          .hash = m->hash,
+                          .mesh = *mesh,
+                          .layout = p->opt.layout,
+                          .threads = p->be->threads,
+                          .exact = fx_comm_size(p->comm) == 1 ||
+                                   (p->be->rows_exact && (mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF)),
+                          .parameters = fx_store_parameters(m->store),
+                          .weight_bytes = fx_store_bytes(m->store),
+                          .backend = fx_backend_describe(p->be)};
     strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
 }
 
@@ -68,8 +80,13 @@ static fx_status open_model(fx_pipeline *p)
 {
     fx_mesh mesh;
     FX_TRY(fx_backend_open(p->opt.backend, p->opt.dtype, p->opt.threads, &p->be));
+    FX_CHECK(p->opt.exact != FX_EXACT_ON || p->be->rows_exact || fx_comm_size(p->comm) == 1, FX_EINVAL,
+             "the %s backend does not keep rows' bits; on %d ranks the picture would not be that of one; use "
+             "--backend cpu, or --exact auto",
+             p->be->ops->name, fx_comm_size(p->comm));
     FX_TRY(fx_model_open(p->opt.model, p->be, &p->share, &p->model));
-    FX_TRY(fx_mesh_make(fx_comm_size(p->comm), (int)p->model.dit_config.heads, p->opt.ulysses, p->opt.ring, &mesh));
+    FX_TRY(fx_mesh_make(fx_comm_size(p->comm), (int)p->model.dit_config.heads, p->opt.ulysses, p->opt.ring,
+                        &mesh));
     fill_facts(p, &mesh);
     return FX_OK;
 }
@@ -100,9 +117,15 @@ out:
     return st;
 }
 
-const fx_model_facts *fx_pipeline_facts(const fx_pipeline *p) { return &p->facts; }
+const fx_model_facts *fx_pipeline_facts(const fx_pipeline *p)
+{
+    return &p->facts;
+}
 
-fx_status fx_pipeline_complete(const fx_pipeline *p, fx_request *r) { return fx_request_complete(&p->facts, r); }
+fx_status fx_pipeline_complete(const fx_pipeline *p, fx_request *r)
+{
+    return fx_request_complete(&p->facts, r);
+}
 
 static void close_session(fx_pipeline *p)
 {
@@ -188,6 +211,8 @@ static fx_status encode_text(fx_pipeline *p, const fx_request *r)
     fx_comm_set_phase(p->comm, "text");
     fx_text_ids_free(&p->ids);
     FX_TRY(fx_comm_vote(p->comm, fx_text_tokenize(&p->model.text, r->prompt, r->t5_len, &p->ids), NULL));
+    if (p->ids.cut && fx_comm_rank(p->comm) == 0)
+        fx_log(FX_LOG_WARN, "the prompt is longer than %d text tokens; these words were cut: %s", r->t5_len, p->ids.cut);
     FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, r->seed));
     if (s->dump) FX_TRY(dump_text(s, &p->ids));
@@ -233,9 +258,12 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
     const int ranks = fx_comm_size(p->comm);
     const fx_memory memory = fx_memory_read();
     const fx_comm_stats comm = fx_comm_statistics(p->comm);
-    const fx_rank_report mine = {.peak_bytes = memory.peak_bytes, .file_bytes = memory.file_bytes,
-                                 .weight_bytes = p->facts.weight_bytes, .arena_bytes = p->arena_bytes,
-                                 .comm_bytes = comm.bytes_sent, .comm_wait_s = comm.wait_s,
+    const fx_rank_report mine = {.peak_bytes = memory.peak_bytes,
+                                 .file_bytes = memory.file_bytes,
+                                 .weight_bytes = p->facts.weight_bytes,
+                                 .arena_bytes = p->arena_bytes,
+                                 .comm_bytes = comm.bytes_sent,
+                                 .comm_wait_s = comm.wait_s,
                                  .denoise_wait_s = denoise_wait_s};
     size_t *where = calloc(2 * (size_t)ranks, sizeof *where);
     FX_CHECK(where, FX_ENOMEM, "no memory for the report");
@@ -249,16 +277,21 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
 }
 
 /* Times as every rank saw them -> the slowest rank's. */
-static fx_status fill_result(fx_pipeline *p, const double mark_s[5], double denoise_wait_s, fx_result *out)
+static fx_status fill_result(fx_pipeline *p, const double mark_s[4], double denoise_wait_s, fx_result *out)
 {
     const fx_session *s = &p->session;
-    double t[5] = {p->load_s, mark_s[1] - mark_s[0], mark_s[2] - mark_s[1], mark_s[3] - mark_s[2], mark_s[3] - mark_s[0]};
+    double t[5] = {p->load_s, mark_s[1] - mark_s[0], mark_s[2] - mark_s[1], mark_s[3] - mark_s[2],
+                   mark_s[3] - mark_s[0]};
     FX_TRY(fx_comm_all_reduce_f64(p->comm, FX_MAX, t, 5));
     FX_TRY(fx_comm_all_reduce_f64(p->comm, FX_MAX, s->step_s, s->size.steps));
     FX_TRY(gather_reports(p, denoise_wait_s));
-    *out = (fx_result){.width = s->size.width, .height = s->size.height, .rgb = p->rgb, .rank = p->reports,
+    *out = (fx_result){.width = s->size.width,
+                       .height = s->size.height,
+                       .rgb = p->rgb,
+                       .rank = p->reports,
                        .cut = p->ids.cut};
-    out->time = (fx_timings){.load = t[0], .text = t[1], .denoise = t[2], .vae = t[3], .total = t[4], .step = s->step_s};
+    out->time = (fx_timings){
+        .load = t[0], .text = t[1], .denoise = t[2], .vae = t[3], .total = t[4], .step = s->step_s};
     return FX_OK;
 }
 
@@ -266,7 +299,7 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
 {
     fx_request r = *request;
     const fx_dump dump = {r.dump_dir, p->be, p->comm};
-    double mark_s[5];
+    double mark_s[4];
     FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r), NULL));
     fx_comm_set_phase(p->comm, "plan");
     FX_TRY(ensure_session(p, &r));
@@ -290,7 +323,10 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     return FX_OK;
 }
 
-fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *out) { return generate(p, r, true, out); }
+fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *out)
+{
+    return generate(p, r, true, out);
+}
 
 fx_status fx_pipeline_denoise_only(fx_pipeline *p, const fx_request *r, fx_result *out)
 {

@@ -37,8 +37,8 @@ typedef struct fx_pipeline_options {
     const char *model;   /* diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S] */
     const char *backend; /* "auto" "cpu" "ref" */
     fx_dtype dtype;      /* FX_BF16 or FX_F32 */
-    int threads;         /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
-    int ulysses, ring;   /* 0 = automatic */
+    int threads; /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
+    int ulysses, ring; /* 0 = automatic */
     fx_layout_kind layout;
     fx_exact exact;
     fx_progress progress;
@@ -62,40 +62,40 @@ typedef struct fx_timings {
 } fx_timings;
 
 typedef struct fx_rank_report {
-    uint64_t peak_bytes;    /* VmHWM */
-    uint64_t file_bytes;    /* file-backed part of the resident set */
-    uint64_t weight_bytes;  /* packed weights this rank maps (shared by the ranks of a node) */
-    uint64_t arena_bytes;   /* planned arena */
-    uint64_t comm_bytes;    /* sent to other ranks during generate */
-    double comm_wait_s;     /* exposed communication during generate */
-    double denoise_wait_s;  /* of which in the denoise loop */
+    uint64_t peak_bytes;   /* VmHWM */
+    uint64_t file_bytes;   /* file-backed part of the resident set */
+    uint64_t weight_bytes; /* packed weights this rank maps (shared by the ranks of a node) */
+    uint64_t arena_bytes;  /* planned arena */
+    uint64_t comm_bytes;   /* sent to other ranks during generate */
+    double comm_wait_s;    /* exposed communication during generate */
+    double denoise_wait_s; /* of which in the denoise loop */
 } fx_rank_report;
 
 typedef struct fx_result {
     int width, height;
-    const uint8_t *rgb;   /* [height, width, 3] on rank 0, NULL elsewhere; valid until the next generate or close */
+    const uint8_t *rgb; /* [height, width, 3] on rank 0, else NULL; valid until the next generate or close */
     fx_timings time;
     const fx_rank_report *rank; /* [ranks] on rank 0 */
-    const char *cut;      /* words of the prompt that T5 truncation cut, or NULL */
+    const char *cut;            /* words of the prompt that T5 truncation cut, or NULL */
 } fx_result;
 
 /* Facts that do not change between requests. */
 typedef struct fx_model_facts {
-    char kind[32];        /* "flux-dev" (guidance embedding) or "flux-schnell" */
-    int width, height;    /* default size */
-    int size_multiple;    /* width and height must be multiples of it */
-    int steps;            /* default */
-    int t5_len;           /* default = longest */
-    bool guidance;        /* has a guidance embedding */
+    char kind[32];     /* "flux-dev" (guidance embedding) or "flux-schnell" */
+    int width, height; /* default size */
+    int size_multiple; /* width and height must be multiples of it */
+    int steps;         /* default */
+    int t5_len;        /* default = longest */
+    bool guidance;     /* has a guidance embedding */
     int heads, double_blocks, single_blocks;
-    uint64_t hash;        /* of the checkpoint's headers and samples */
-    double parameters;    /* of all components */
+    uint64_t hash;     /* of the checkpoint's headers and samples */
+    double parameters; /* of all components */
     fx_mesh mesh;
     fx_layout_kind layout; /* as asked; the one used by a request may be chosen by its size */
-    bool exact;           /* bytes equal those of one rank */
+    bool exact;            /* bytes equal those of one rank */
     int threads;
     size_t weight_bytes;
-    const char *backend;  /* description */
+    const char *backend; /* description */
 } fx_model_facts;
 
 typedef struct fx_pipeline fx_pipeline;

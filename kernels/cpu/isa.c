@@ -1,6 +1,7 @@
 /* Which instruction set this process computes with: the processor's best, limited by ONEDNN_MAX_CPU_ISA (the
  * variable oneDNN reads, so that one setting limits both) and by what the operating system grants (AMX tile
  * registers). */
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/internal.h"
 
 #include <stdatomic.h>
@@ -73,4 +74,9 @@ fx_cpu_isa fx_cpu_isa_level(void)
         atomic_store_explicit(&known, isa, memory_order_relaxed);
     }
     return (fx_cpu_isa)isa;
+}
+
+bool fx_cpu_has_tiles(void)
+{
+    return fx_cpu_isa_level() > FX_ISA_BASE;
 }

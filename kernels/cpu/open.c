@@ -142,6 +142,7 @@ fx_status fx_cpu_open(fx_dtype dtype, int threads, fx_backend **out)
         return FX_FAIL(FX_ENOMEM, "cpu backend: no memory");
     }
     *be = (fx_backend){.ops = &cpu_ops, .dtype = dtype, .stream = FX_F32, .threads = threads, .impl = cpu};
+    be->rows_exact = true;
     cpu->isa = fx_cpu_isa_level();
     cpu->tile = choose_tile(cpu->isa, dtype);
     const fx_status st = make_buffers(cpu, threads);

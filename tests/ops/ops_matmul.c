@@ -54,12 +54,13 @@ static void matmul_budget(const trial *t, int index, double *budget)
     const operand *y = &t->arg[index];
     const fx_weight *w = &t->w_ref;
     const double grow = 2 * sqrt((double)(w->k * w->kh * w->kw)) * u32, u = unit_of(y->t.dtype);
+    const double first = library_products(t) ? grow : 2 * u32; /* of the bias */
     const double slope = t->act == FX_ACT_NONE ? 1 : 1.2; /* the steepest gelu */
     absolute_sums(t, budget);
     for (int64_t i = 0; i < fx_numel(y->t); i++) {
         const double bias = t->args > 2 ? fabs(t->arg[2].before[i % w->n]) : 0;
         const double pre = budget[i] + bias; /* >= |the value the activation takes| */
-        budget[i] = u * fabs(read_r(y, i)) + slope * (grow * budget[i] + 2 * u32 * bias) +
+        budget[i] = u * fabs(read_r(y, i)) + slope * (grow * budget[i] + first * bias) +
                     (t->act == FX_ACT_NONE ? 0 : 4 * u32 * pre) + 0x1p-120;
     }
 }

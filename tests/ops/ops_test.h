@@ -107,6 +107,9 @@ double unit_of(fx_dtype); /* u of kernels/ops.h */
 extern const double u32;
 bool judge(trial *);      /* all outputs; prints failures */
 void judge_summary(void); /* worst err/B per op and dtype */
+/* Products of backend onednn: sums may start from the bias, and convolutions let a NaN meet zero weights beyond
+ * the window. */
+bool library_products(const trial *);
 bool complain(const trial *, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* false */
 
 /* ---- trial.c ---- */
