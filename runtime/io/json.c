@@ -1,4 +1,4 @@
-/* JSON files of a model folder: read whole with a size limit, parsed by jansson (depth at most 2048, no
+/* JSON files of a model folder: read whole with a size limit, parsed by jansson (depth bounded, no
  * duplicate keys), then read through typed getters. Configs are untrusted and often hand-edited, so each
  * refusal names file, key, the value wanted and the value found. */
 #include "runtime/io/json.h"
@@ -12,13 +12,41 @@
 
 enum { DEFAULT_MAX_BYTES = 16 << 20 };
 
+/* Brackets open at once outside strings, at most. jansson recurses per bracket; its own limit is a constant
+ * of its build, and far from what any file here needs. */
+static int depth_of(const char *text, size_t size)
+{
+    int depth = 0, most = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        if (c == '"')
+            in_string = !in_string;
+        else if (in_string)
+            i += c == '\\'; /* whatever follows does not end the string */
+        else if (c == '[' || c == '{')
+            most = ++depth > most ? depth : most;
+        else if (c == ']' || c == '}')
+            depth--;
+    }
+    return most;
+}
+
+json_t *fx_json_parse(const char *text, size_t size, json_error_t *error)
+{
+    if (depth_of(text, size) <= FX_JSON_DEPTH) return json_loadb(text, size, JSON_REJECT_DUPLICATES, error);
+    memset(error, 0, sizeof *error);
+    snprintf(error->text, sizeof error->text, "nested too deep; the maximum depth is %d", FX_JSON_DEPTH);
+    return NULL;
+}
+
 fx_status fx_json_load(const char *path, size_t max_bytes, json_t **out)
 {
     char *text;
     size_t size;
     json_error_t error;
     FX_TRY(fx_file_load(path, max_bytes ? max_bytes : DEFAULT_MAX_BYTES, &text, &size));
-    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    *out = fx_json_parse(text, size, &error);
     free(text);
     FX_CHECK(*out, FX_EFORMAT, "%s is not valid JSON; line %d: %s", path, error.line, error.text);
     return FX_OK;

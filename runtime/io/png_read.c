@@ -8,14 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_SIDE = 32768, MAX_TEXTS = 1000, MAX_TEXT_BYTES = 8 << 20 };
+enum { MAX_INFLATE = 1032 }; /* deflate makes at most so many bytes of one */
 
 typedef struct read_job {
     const char *path;
     FILE *file;
     png_structp png;
     png_infop info, end;
+    int64_t bytes; /* of the file */
     int width, height;
     bool want_pixels;
     uint8_t *rgb; /* NULL: texts only */
@@ -36,6 +39,30 @@ static void on_warning(png_structp png, png_const_charp text)
     (void)text;
 }
 
+/* libpng takes memory for a chunk as long as its header says, and its own limit is only a warning (1.6.39):
+ * lengths are checked here, before it sees them. Leaves the file behind the signature. */
+static fx_status check_chunks(read_job *job)
+{
+    unsigned char head[8];
+    struct stat info;
+    FX_CHECK(fstat(fileno(job->file), &info) == 0 && S_ISREG(info.st_mode), FX_EINVAL, "%s is not a file",
+             job->path);
+    job->bytes = info.st_size;
+    for (int64_t at = 8; job->bytes - at >= 8;) {
+        FX_CHECK(fseeko(job->file, at, SEEK_SET) == 0 && fread(head, 1, 8, job->file) == 8, FX_EINVAL,
+                 "cannot read %s", job->path);
+        const int64_t n = png_get_uint_32(head);
+        const bool optional = head[4] & 0x20;
+        FX_CHECK(n <= job->bytes - at - 8 && (!optional || n <= MAX_TEXT_BYTES), FX_EINVAL,
+                 "%s is a damaged PNG file; a chunk of %lld bytes at byte %lld, the file has %lld", job->path,
+                 (long long)n, (long long)at, (long long)job->bytes);
+        if (memcmp(head + 4, "IEND", 4) == 0) break;
+        at += n + 12;
+    }
+    FX_CHECK(fseeko(job->file, 8, SEEK_SET) == 0, FX_EINVAL, "cannot read %s", job->path);
+    return FX_OK;
+}
+
 static fx_status open_png(const char *path, read_job *job)
 {
     unsigned char signature[8];
@@ -44,6 +71,7 @@ static fx_status open_png(const char *path, read_job *job)
     FX_CHECK(job->file, FX_EINVAL, "cannot open %s; %s", path, strerror(errno));
     const bool is_png = fread(signature, 1, 8, job->file) == 8 && png_sig_cmp(signature, 0, 8) == 0;
     FX_CHECK(is_png, FX_EINVAL, "%s is not a PNG file", path);
+    FX_TRY(check_chunks(job));
     job->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, job, on_error, on_warning);
     if (job->png) job->info = png_create_info_struct(job->png);
     if (job->info) job->end = png_create_info_struct(job->png);
@@ -101,6 +129,8 @@ static fx_status decode(read_job *job)
     png_read_info(job->png, job->info);
     job->width = (int)png_get_image_width(job->png, job->info);
     job->height = (int)png_get_image_height(job->png, job->info);
+    if ((int64_t)png_get_rowbytes(job->png, job->info) * job->height / MAX_INFLATE > job->bytes)
+        png_error(job->png, "more pixels than so small a file can hold");
     if (job->want_pixels) {
         as_rgb8(job->png);
         png_set_interlace_handling(job->png);

@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "runtime/io/file.h"
+#include "runtime/io/json.h"
 
 enum { MAX_HEADER = 100 * 1000 * 1000 };
 
@@ -176,7 +177,7 @@ fx_status fx_safetensors_header(int fd, const char *path, uint64_t size, fx_st_h
     memset(out, 0, sizeof *out);
     FX_TRY_OUT(read_text(fd, path, size, &text, &length));
     out->hash = XXH3_64bits_withSeed(text, (size_t)length, size);
-    root = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &error);
+    root = fx_json_parse(text, (size_t)length, &error);
     if (!root) {
         st = FX_FAIL(FX_EFORMAT, "%s: its header is not valid JSON; byte %d: %s", path, error.position,
                      error.text);

@@ -77,16 +77,24 @@ static const char *find(const fx_charsmap *m, const char *text, size_t len)
     return NULL;
 }
 
+static fx_status put_value(const char *value, fx_buf *out)
+{
+    const size_t n = strnlen(value, FX_NORMAL_MAX + 1);
+    FX_CHECK(out->len + n <= FX_NORMAL_MAX, FX_EFORMAT,
+             "T5 tokenizer: its character map makes more than %d bytes of the prompt", FX_NORMAL_MAX);
+    return fx_buf_put(out, value, n);
+}
+
 static fx_status put_char(const fx_charsmap *m, const char *text, size_t len, fx_buf *out)
 {
     const char *value = find(m, text, len);
-    return value ? fx_buf_put(out, value, strlen(value)) : fx_buf_put(out, text, len);
+    return value ? put_value(value, out) : fx_buf_put(out, text, len);
 }
 
 static fx_status put_cluster(const fx_charsmap *m, const char *text, size_t len, fx_buf *out)
 {
     const char *value = len < CLUSTER_BYTES ? find(m, text, len) : NULL;
-    if (value) return fx_buf_put(out, value, strlen(value));
+    if (value) return put_value(value, out);
     for (size_t at = 0; at < len;) {
         const size_t begin = at;
         fx_utf8_next(text, len, &at);

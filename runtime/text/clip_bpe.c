@@ -29,7 +29,8 @@
     "\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"
 /* Unicode White_Space: PCRE2's own \s differs. */
 #define SPACE                                                                                                \
-    "\\x{09}-\\x{0D} \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+    "\\x{09}-\\x{0D} "                                                                                       \
+    "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 /* Group 1: the two special texts, which upper case hid from the added-token step. */
 static const char word_pattern[] = "<\\|(startoftext|endoftext)\\|>|'s|'t|'re|'ve|'m|'ll|'d|[" LETTER
                                    "]+|[" NUMBER "]|[^" SPACE LETTER NUMBER "]+";

@@ -25,8 +25,9 @@ typedef struct encoder { /* one call of encode */
     const fx_t5_tokenizer *t;
     fx_unigram_scratch scratch;
     fx_buf normal, word;
-    fx_buf words;     /* the normalised words, each with a zero at its end, for the message about cut ones */
-    fx_ids ids, ends; /* ends: number of ids up to and including each word */
+    fx_buf words; /* the normalised words, each with a zero at its end, for the message about cut ones */
+    size_t normal_bytes; /* of all pieces so far */
+    fx_ids ids, ends;    /* ends: number of ids up to and including each word */
 } encoder;
 
 static fx_status note_word(encoder *e, const char *text, size_t len)
@@ -75,6 +76,9 @@ static fx_status raw_piece(void *ctx, const char *text, size_t len, int32_t id)
     if (id >= 0) return normal_piece(e, text, len, id);
     e->normal.len = 0;
     FX_TRY(fx_charsmap_apply(&e->t->charsmap, text, len, &e->normal));
+    e->normal_bytes += e->normal.len;
+    FX_CHECK(e->normal_bytes <= FX_NORMAL_MAX, FX_EFORMAT,
+             "T5 tokenizer: its character map makes more than %d bytes of the prompt", FX_NORMAL_MAX);
     return fx_added_split(&e->t->added, true, e->normal.data, e->normal.len, normal_piece, e);
 }
 

@@ -3,11 +3,12 @@
  * taken from the files. */
 #include "runtime/text/tokenizer_json.h"
 
-#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/io/file.h"
 #include "runtime/io/json.h"
 
 #define FULL_NAME "tokenizer.json"
@@ -39,26 +40,13 @@ static fx_status load_object(const fx_tokenizer_files *f, const char *name, json
 
 fx_status fx_tokenizer_read(const char *path, fx_buf *out)
 {
-    static const char lfs[] = "version https://git-lfs";
-    char chunk[16384];
-    FILE *file = fopen(path, "rb");
-    FX_CHECK(file, FX_EREAD, "%s: cannot open; %s; check the model folder", path, strerror(errno));
-    fx_status st = FX_OK;
-    for (size_t n; st == FX_OK && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
-        st = fx_buf_put(out, chunk, n);
-        if (out->len > FX_TOKENIZER_FILE_MAX) {
-            st = FX_FAIL(FX_EFORMAT, "%s: larger than %d bytes; not a tokenizer file", path,
-                         FX_TOKENIZER_FILE_MAX);
-            break;
-        }
-    }
-    if (st == FX_OK && ferror(file)) st = FX_FAIL(FX_EREAD, "%s: cannot read; %s", path, strerror(errno));
-    fclose(file);
-    if (st != FX_OK) return st;
-    FX_CHECK(out->len, FX_EFORMAT, "%s: the file is empty; download it again", path);
-    FX_CHECK(out->len < sizeof lfs - 1 || memcmp(out->data, lfs, sizeof lfs - 1), FX_EFORMAT,
-             "%s: a git-lfs pointer, not the file; run 'git lfs pull' in the model folder", path);
-    return FX_OK;
+    char *data = NULL;
+    size_t size = 0;
+    FX_TRY(fx_file_load(path, FX_TOKENIZER_FILE_MAX, &data, &size));
+    const fx_status st = size ? fx_buf_put(out, data, size)
+                              : FX_FAIL(FX_EFORMAT, "%s: the file is empty; download it again", path);
+    free(data);
+    return st;
 }
 
 /* Settings that would change the ids and are not implemented. */
@@ -142,8 +130,7 @@ static fx_status put_token(const fx_tokenizer_files *f, const char *where, const
         .lstrip = json_is_true(json_object_get(v, "lstrip")),
         .rstrip = json_is_true(json_object_get(v, "rstrip")),
         /* the library's default: ordinary tokens are matched in normalised text, special ones in raw text */
-        .normalized =
-            json_is_boolean(normalized) ? json_is_true(normalized) : special && json_is_false(special)};
+        .normalized = json_is_boolean(normalized) ? json_is_true(normalized) : json_is_false(special)};
     if (text) snprintf(text, FX_TOKEN_TEXT_MAX, "%s", s);
     return fx_added_put(set, &t);
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PIECES = 1 << 22 };
+/* Published pieces have at most 16 characters; the search is linear in the longest one for every byte. */
+enum { MAX_PIECES = 1 << 22, MAX_PIECE_BYTES = 1024 };
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 typedef struct field {
@@ -72,6 +73,8 @@ fx_status fx_unigram_add(fx_unigram *m, const char *text, size_t len, double sco
 {
     size_t bad = 0;
     FX_CHECK(m->count < MAX_PIECES, FX_EFORMAT, "%s: more than %d pieces", m->name, MAX_PIECES);
+    FX_CHECK(len <= MAX_PIECE_BYTES, FX_EFORMAT, "%s: piece %d: %zu bytes; the limit is %d", m->name,
+             m->count, len, MAX_PIECE_BYTES);
     FX_CHECK(isfinite(score), FX_EFORMAT, "%s: piece %d: the score is not a finite number", m->name,
              m->count);
     FX_CHECK(fx_utf8_valid(text, len, &bad), FX_EFORMAT, "%s: piece %d: not UTF-8", m->name, m->count);
