@@ -190,7 +190,8 @@ static double yardstick_rate(void)
     yardstick y;
     char name[64];
     double rate = 0;
-    if (yardstick_open(&y, ROWS, 21504, C, be->dtype, be->threads)) must(FX_FAIL(FX_EDEVICE, "%s", fx_error()));
+    if (yardstick_open(&y, ROWS, 21504, C, be->dtype, be->threads))
+        must(FX_FAIL(FX_EDEVICE, "%s", fx_error()));
     snprintf(name, sizeof name, "%s matmul 4608 x 21504 x 3072", y.name);
     if (y.flop > 0) rate = 1e-12 * y.flop / report(name, 1e-12 * y.flop, 0, 0, run_yard, &y);
     yardstick_close(&y);

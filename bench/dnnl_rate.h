@@ -29,8 +29,10 @@ static inline void *yardstick_values(size_t bytes, fx_dtype dtype)
     void *data = aligned_alloc(4096, (bytes + 8191) / 4096 * 4096);
     for (size_t i = 0; data && i < bytes / fx_dtype_size(dtype); i++) {
         const float v = (float)((int)(i * 2654435761u >> 16 & 255) - 128) / 128.0f;
-        if (dtype == FX_BF16) ((uint16_t *)data)[i] = fx_f32_to_bf16(v);
-        else ((float *)data)[i] = v;
+        if (dtype == FX_BF16)
+            ((uint16_t *)data)[i] = fx_f32_to_bf16(v);
+        else
+            ((float *)data)[i] = v;
     }
     return data;
 }

@@ -19,7 +19,7 @@ fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, 
     char name[MAX_PARTS][FX_NAME_MAX];
     fx_part part[MAX_PARTS];
     int count = 0;
-    while (parts[count] && count < MAX_PARTS) count++;
+    while (count < MAX_PARTS && parts[count]) count++;
     for (int i = 0; i < count; i++) {
         FX_TRY(join(name[i], prefix, parts[i], ".weight"));
         part[i] = (fx_part){name[i], 0, -1};

@@ -79,7 +79,7 @@ fx_status fx_node_ranks(fx_comm *comm, int *local_rank, int *local_size, int *no
     for (int r = 0; r < fx_comm_size(comm); r++) {
         *nodes += first[r] == r;
         *local_size += first[r] == first[me];
-        *local_rank += first[r] == first[me] && r < me;
+        *local_rank += r < me && first[r] == first[me];
     }
     free(first);
     return FX_OK;
@@ -166,7 +166,7 @@ static fx_status share_pages(fx_comm *local, size_t bytes, void **out)
     if (name.fd >= 0 && fx_comm_rank(local) == 0)
         close((int)name.fd); /* everyone has it open, or nobody may */
     if (st == FX_OK) {
-        if (fx_comm_rank(local) == 0) memset(*out, 0, sizeof name.mark);
+        if (fx_comm_rank(local) == 0 && *out) memset(*out, 0, sizeof name.mark);
         return fx_comm_barrier(local);
     }
     if (*out) munmap(*out, bytes);

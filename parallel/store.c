@@ -1,7 +1,6 @@
-/* The weight store: one block of packed weights per node. Modules declare (shapes are checked against the
- * checkpoint at once, memory is not yet taken); the load gives every item an offset, takes the block, and
- * each rank of the node fills its share of the items: read rows, convert, pack. Between checkpoint files and
- * every op that takes a weight. */
+/* The weight store: one block of packed weights per node. Modules declare (shapes checked at once, no memory
+ * taken); the load gives every item an offset, takes the block, and each rank of the node fills its share of the
+ * items: read rows, convert, pack. Between checkpoint files and every op that takes a weight. */
 #include "parallel/store.h"
 
 #include <errno.h>
@@ -38,9 +37,8 @@ struct fx_store {
     bool shared, loaded;
     item *items;
     int count, capacity;
-    size_t total; /* bytes of the block */
-    char *block;
-    char *staging; /* row-major source of the item being packed */
+    size_t total;          /* bytes of the block */
+    char *block, *staging; /* staging: row-major source of the item being packed */
     size_t staging_bytes;
     atomic_size_t bytes_read;
 };
@@ -317,8 +315,7 @@ static fx_status load_item(fx_store *s, const item *it)
     return it->weight ? fx_pack(s->be, it->weight, s->staging, place_at) : FX_OK;
 }
 
-/* Largest first: then the staging buffer can shrink while the block fills, and the two never peak together.
- */
+/* Largest first: then the staging buffer shrinks while the block fills, and the two never peak together. */
 static int by_size(const void *a, const void *b)
 {
     const item *x = *(item *const *)a, *y = *(item *const *)b;

@@ -212,7 +212,8 @@ static fx_status encode_text(fx_pipeline *p, const fx_request *r)
     fx_text_ids_free(&p->ids);
     FX_TRY(fx_comm_vote(p->comm, fx_text_tokenize(&p->model.text, r->prompt, r->t5_len, &p->ids), NULL));
     if (p->ids.cut && fx_comm_rank(p->comm) == 0)
-        fx_log(FX_LOG_WARN, "the prompt is longer than %d text tokens; these words were cut: %s", r->t5_len, p->ids.cut);
+        fx_log(FX_LOG_WARN, "the prompt is longer than %d text tokens; these words were cut: %s", r->t5_len,
+               p->ids.cut);
     FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, r->seed));
     if (s->dump) FX_TRY(dump_text(s, &p->ids));

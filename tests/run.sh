@@ -102,7 +102,7 @@ count() {
     line=$(grep -aE "^$name: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$" "$log" | tail -n 1 || true)
     if [ -z "$line" ]; then
         line=$(grep -aoE '^[A-Za-z0-9_.-]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" |
-            awk '{p += $2; f += $4; s += $6} END {if (NR) print "all:", p, "passed,", f, "failed,", s, "skipped"}')
+            awk '{p += $2; f += $4; s += $6} END {if (NR) print "all:", p, "passed,", f, "failed,", s, "skipped"}' || true)
     fi
     if [ -n "$line" ]; then read -r _ p _ f _ s _ <<<"${line//,/}"; fi
     if [ -z "$line" ] && [ "$code" = 77 ]; then s=1; fi

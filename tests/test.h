@@ -12,7 +12,8 @@ static int test_passed, test_failed, test_skipped;
 /* Counts one check; on failure prints where and the message. */
 #define T_CHECK(ok, ...)                                                                                     \
     do {                                                                                                     \
-        if (ok) test_passed++;                                                                               \
+        if (ok)                                                                                              \
+            test_passed++;                                                                                   \
         else {                                                                                               \
             test_failed++;                                                                                   \
             printf("%s:%d: %s: ", __FILE__, __LINE__, #ok);                                                  \

@@ -1,4 +1,5 @@
-/* The CPU backend: own matrix tiles (AMX, AVX-512, AVX2, portable), OpenMP loops for the rest. Instruction set chosen at run time; ONEDNN_MAX_CPU_ISA limits it (as in oneDNN).
+/* The CPU backend: own matrix tiles (AMX, AVX-512, AVX2, portable), OpenMP loops for the rest. The instruction set is
+ * chosen at run time; ONEDNN_MAX_CPU_ISA limits it (as in oneDNN).
  * The caller frees the backend with fx_backend_close. */
 #ifndef FX_KERNELS_CPU_CPU_H
 #define FX_KERNELS_CPU_CPU_H

@@ -57,7 +57,7 @@ fx_status fx_onednn_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, 
 enum { FX_ONEDNN_PANEL = 512 };
 static inline int64_t fx_onednn_panel(const fx_weight *w)
 {
-    return w->kind == FX_WEIGHT_CONV || w->n < FX_ONEDNN_PANEL ? w->n : FX_ONEDNN_PANEL;
+    return w->kind == FX_WEIGHT_CONV || w->n < FX_ONEDNN_PANEL ? w->n : (int64_t)FX_ONEDNN_PANEL;
 }
 
 #endif

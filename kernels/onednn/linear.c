@@ -59,7 +59,8 @@ static fx_status widened_plan(fx_onednn *o, fx_tensor y, fx_tensor x, fx_weight 
     p->sums = p->weight + fx_onednn_padded(bytes);
     p->own = p->sums + fx_onednn_padded((size_t)(p->rows * p->panel) * 4);
     for (int tail = 0; tail < 4; tail++) {
-        const int64_t rows = tail & 1 ? m % p->rows : p->rows, cols = tail & 2 ? w.n % p->panel : p->panel;
+        const int64_t rows = tail & 1 ? (p->rows ? m % p->rows : 0) : p->rows,
+                      cols = tail & 2 ? w.n % p->panel : p->panel;
         const fx_dnnl_shape s = block_shape(p, rows, cols);
         fx_dnnl_op *op;
         if (!rows || !cols) continue;

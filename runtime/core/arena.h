@@ -26,7 +26,7 @@ void fx_arena_close(fx_arena **);
 fx_status fx_push(fx_arena *, fx_dtype, int ndim, const int64_t shape[], fx_tensor *out);
 fx_status fx_push1(fx_arena *, fx_dtype, int64_t n, fx_tensor *out);
 fx_status fx_push2(fx_arena *, fx_dtype, int64_t rows, int64_t cols, fx_tensor *out);
-fx_status fx_push3(fx_arena *, fx_dtype, int64_t a, int64_t b, int64_t c, fx_tensor *out);
+fx_status fx_push3(fx_arena *, fx_dtype, int64_t x, int64_t y, int64_t z, fx_tensor *out);
 size_t fx_mark(const fx_arena *);
 void fx_rewind(fx_arena *, size_t mark);
 size_t fx_peak(const fx_arena *); /* bytes: the largest extent ever pushed */

@@ -39,7 +39,11 @@ int fx_exit_code(fx_status);           /* the documented exit code; FX_ESIGNAL g
 void fx_stop_request(int signal_number); /* async-signal-safe */
 int fx_stop_signal(void);
 
+#ifdef __clang_analyzer__ /* it does not see that fx_fail returns its first argument, which is never FX_OK */
+#define FX_FAIL(code, ...) (fx_fail((code), __FILE__, __LINE__, __func__, __VA_ARGS__), (code))
+#else
 #define FX_FAIL(code, ...) fx_fail((code), __FILE__, __LINE__, __func__, __VA_ARGS__)
+#endif
 #define FX_CHECK(ok, code, ...)                                                                              \
     do {                                                                                                     \
         if (!(ok)) return FX_FAIL((code), __VA_ARGS__);                                                      \

@@ -80,7 +80,8 @@ fx_status fx_sigmas(const fx_scheduler_config *s, int64_t steps, int64_t image_t
     sigmas[steps] = 0;
     for (int64_t i = 0; i < steps; i++)
         FX_CHECK(isfinite(sigmas[i]), FX_EINVAL,
-                 "%lld image tokens are too many for this model's resolution shift; sigma %lld is not finite (mu %g, shift "
+                 "%lld image tokens are too many for this model's resolution shift; sigma %lld is not finite "
+                 "(mu %g, shift "
                  "%g); make a smaller picture",
                  (long long)image_tokens, (long long)i, mu, s->shift);
     return FX_OK;

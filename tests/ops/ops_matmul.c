@@ -55,7 +55,7 @@ static void matmul_budget(const trial *t, int index, double *budget)
     const fx_weight *w = &t->w_ref;
     const double grow = 2 * sqrt((double)(w->k * w->kh * w->kw)) * u32, u = unit_of(y->t.dtype);
     const double first = library_products(t) ? grow : 2 * u32; /* of the bias */
-    const double slope = t->act == FX_ACT_NONE ? 1 : 1.2; /* the steepest gelu */
+    const double slope = t->act == FX_ACT_NONE ? 1 : 1.2;      /* the steepest gelu */
     absolute_sums(t, budget);
     for (int64_t i = 0; i < fx_numel(y->t); i++) {
         const double bias = t->args > 2 ? fabs(t->arg[2].before[i % w->n]) : 0;
