@@ -80,7 +80,7 @@ fx_status fx_cmd_info(fx_run *s, const fx_options *o)
     FX_CHECK(texts, FX_ENOMEM, "no memory for the texts of %s", o->path);
     fx_status st = fx_png_read_text(o->path, &width, &height, collect, texts);
     const char *own = json_string_value(json_object_get(texts, "fluxpar"));
-    if (st == FX_OK && own) made = json_loads(own, JSON_REJECT_DUPLICATES, NULL);
+    if (st == FX_OK && own) made = fx_json_parse(own, strlen(own), NULL);
     if (made && !json_is_object(made)) json_decref(made), made = NULL;
     if (st == FX_OK && o->json)
         st = print_json(o, width, height, texts, made);

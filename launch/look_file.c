@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/io/json.h"
+
 enum { HEADER_MAX = 64 << 20 };
 
 static const char advice[] =
@@ -23,7 +25,7 @@ static json_t *read_header(FILE *file)
     length = le64toh(length);
     if (length < 2 || length > HEADER_MAX) return NULL;
     char *text = malloc(length);
-    if (text && fread(text, 1, length, file) == length) root = json_loadb(text, length, 0, NULL);
+    if (text && fread(text, 1, length, file) == length) root = fx_json_parse(text, length, NULL);
     free(text);
     if (root && !json_is_object(root)) json_decref(root), root = NULL;
     return root;

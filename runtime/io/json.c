@@ -35,8 +35,10 @@ static int depth_of(const char *text, size_t size)
 json_t *fx_json_parse(const char *text, size_t size, json_error_t *error)
 {
     if (depth_of(text, size) <= FX_JSON_DEPTH) return json_loadb(text, size, JSON_REJECT_DUPLICATES, error);
-    memset(error, 0, sizeof *error);
-    snprintf(error->text, sizeof error->text, "nested too deep; the maximum depth is %d", FX_JSON_DEPTH);
+    if (error) {
+        memset(error, 0, sizeof *error);
+        snprintf(error->text, sizeof error->text, "nested too deep; the maximum depth is %d", FX_JSON_DEPTH);
+    }
     return NULL;
 }
 

@@ -17,7 +17,7 @@ extern "C" {
  * git-lfs pointer. */
 fx_status fx_json_load(const char *path, size_t max_bytes, json_t **out);
 
-/* The text as JSON: no duplicate keys, at most FX_JSON_DEPTH brackets deep. NULL: *error says why. */
+/* The text as JSON: no duplicate keys, at most FX_JSON_DEPTH brackets deep. NULL: *error (may be NULL) says why. */
 enum { FX_JSON_DEPTH = 64 };
 json_t *fx_json_parse(const char *text, size_t size, json_error_t *error);
 
