@@ -103,8 +103,8 @@ static fx_status check_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_
 {
     FX_TRY(WANT3(be, "attention", q, FX_W_DTYPE, ANY, ANY, ANY));
     const int64_t tq = q.shape[0], heads = q.shape[1], dim = q.shape[2];
-    FX_CHECK(heads > 0 && dim > 0 && dim <= 1024 && dim % 2 == 0, FX_ESHAPE,
-             "attention: %lld heads of %lld channels; want an even head dim of 2 to 1024", (long long)heads,
+    FX_CHECK(heads > 0 && dim > 0 && dim <= 1024, FX_ESHAPE,
+             "attention: %lld heads of %lld channels; want a head dim of 1 to 1024", (long long)heads,
              (long long)dim);
     FX_TRY(WANT3(be, "attention", k, FX_W_DTYPE, ANY, heads, dim));
     FX_TRY(WANT3(be, "attention", v, FX_W_DTYPE, k.shape[0], heads, dim));

@@ -135,7 +135,7 @@ fx_status fx_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tens
  * Tq+Tk-1] f32 or absent: the value for (query i, key j) is bias[h, j - i + Tq - 1] (T5 relative position;
  * CLIP causal with -inf). A query with no finite score gives o = 0, lse = -inf. Keys are visited in order, in
  * fixed blocks counted from key 0, so a query row has the same bits in any split of the queries. Never
- * materialises Tq x Tk. D is any multiple of 2 up to 1024. f32 sums; bf16 operands: p may be rounded to bf16
+ * materialises Tq x Tk. D is 1 to 1024. f32 sums; bf16 operands: p may be rounded to bf16
  * before p v, the denominator sums unrounded p, an f32 o is never rounded to bf16. Budget, with p_j true, e_j
  * = 2 sqrt(D) e scale sum|q k| + 4 e (1 + |bias| + |s_j - lse|): o: u|o| + sum p_j e_j (|v_j| + |o|) + 2
  * sqrt(Tk) e sum p_j |v_j|, bf16: + 4 sqrt(sum (p_j 2^-8 (|v_j| + |o|))^2); lse: e|lse| + sum p_j e_j + 2

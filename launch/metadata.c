@@ -31,7 +31,7 @@ json_t *fx_flag_json(const fx_options *o, const fx_flag *f)
 static json_t *make_object(const fx_options *used, const fx_model_facts *facts)
 {
     json_t *root = json_object();
-    char hash[24], mesh[32], name[256];
+    char hash[24], mesh[32];
     for (int i = 0; root && i < fx_flag_count; i++) {
         char key[32];
         if (!fx_flags[i].pixels) continue;
@@ -39,10 +39,9 @@ static json_t *make_object(const fx_options *used, const fx_model_facts *facts)
         for (char *c = key; *c; c++) *c = *c == '-' ? '_' : *c; /* t5-len -> t5_len */
         json_object_set_new(root, key, fx_flag_json(used, &fx_flags[i]));
     }
-    fx_model_name(used->model, name, sizeof name);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)facts->hash);
     snprintf(mesh, sizeof mesh, "%dx%d", facts->mesh.ulysses, facts->mesh.ring);
-    json_object_set_new(root, "model", json_string(name));
+    json_object_set_new(root, "model", json_string(facts->kind));
     json_object_set_new(root, "model_hash", json_string(hash));
     json_object_set_new(root, "version", json_string(FX_VERSION));
     if (!facts->guidance) json_object_del(root, "guidance");
@@ -52,9 +51,8 @@ static json_t *make_object(const fx_options *used, const fx_model_facts *facts)
 
 fx_status fx_metadata_make(const fx_options *used, const fx_model_facts *facts, fx_metadata *out)
 {
-    char guidance[64] = "", name[256];
+    char guidance[64] = "";
     json_t *root = make_object(used, facts);
-    fx_model_name(used->model, name, sizeof name);
     if (facts->guidance) snprintf(guidance, sizeof guidance, ", Distilled CFG Scale: %.10g", used->guidance);
     *out = (fx_metadata){.json = root ? json_dumps(root, JSON_ENSURE_ASCII | JSON_REAL_PRECISION(10)) : NULL};
     json_decref(root);
@@ -63,7 +61,7 @@ fx_status fx_metadata_make(const fx_options *used, const fx_model_facts *facts, 
                            "Model hash: %016llx, Model: %s, Version: fluxpar %s",
                            used->prompt, (long long)used->steps, guidance, (unsigned long long)used->seed,
                            (long long)used->width, (long long)used->height, (unsigned long long)facts->hash,
-                           name, FX_VERSION);
+                           facts->kind, FX_VERSION);
     if (n < 0) out->parameters = NULL;
     if (out->json && out->parameters) return FX_OK;
     fx_metadata_free(out);

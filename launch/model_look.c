@@ -61,6 +61,7 @@ static void look_at_class(const char *dir, fx_look *l)
     if (fx_config_open(dir, NULL, "model_index.json", &config) != FX_OK ||
         fx_config_string(&config, "_class_name", NULL, name, sizeof name) != FX_OK) {
         fx_look_problem(l, "%s", fx_error());
+        fx_config_close(&config);
         return;
     }
     fx_config_close(&config);

@@ -65,7 +65,10 @@ fx_status fx_outputs_check(const fx_options *o)
     for (int64_t i = 0; i < o->count; i++) {
         fx_outputs_name(o, o->seed + (uint64_t)i, path);
         FX_TRY(fx_png_check_output(path, o->force));
+        FX_CHECK(!o->report || strcmp(path, o->report), FX_EINVAL,
+                 "--report %s is the picture's own name; one would destroy the other; give another name",
+                 path);
     }
-    if (o->report) FX_TRY(fx_report_check(o->report));
+    if (o->report) FX_TRY(fx_report_check(o->report, o->force));
     return o->dump ? check_dump(o->dump) : FX_OK;
 }

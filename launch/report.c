@@ -133,9 +133,9 @@ static fx_status of_report(fx_status st)
     return FX_FAIL(st, "%s; choose another place with --report", text);
 }
 
-fx_status fx_report_check(const char *path)
+fx_status fx_report_check(const char *path, bool force)
 {
-    return of_report(fx_output_check(path, true));
+    return of_report(fx_output_check(path, force));
 }
 
 fx_status fx_report_write(const fx_report *r, const char *path)

@@ -27,7 +27,7 @@ fx_status fx_report_open(const fx_options *, const fx_model_facts *, int ranks, 
 fx_status fx_report_add(fx_report *,
                         const fx_picture *); /* the last picture's figures also stand at the top level */
 /* Before the work: can FILE be written. Then: written to a temporary name, synced, renamed. */
-fx_status fx_report_check(const char *path);
+fx_status fx_report_check(const char *path, bool force);
 fx_status fx_report_write(const fx_report *, const char *path);
 void fx_report_close(fx_report *);
 

@@ -7,6 +7,7 @@
 #include "parallel/halo.h"
 #include "runtime/sample/latents.h"
 #include "runtime/sample/noise.h"
+#include "runtime/watch.h"
 
 static fx_status open_ranges(fx_session *s)
 {
@@ -133,6 +134,7 @@ fx_status fx_session_decode(fx_session *s)
     fx_vae_run_close(&run);
     FX_TRY(st);
     if (s->dump) FX_TRY(fx_dump_rows(s->dump, "pixels", s->pixel_range, s->size.height, pixels));
+    FX_TRY(fx_watch_pixels(s, pixels));
     FX_TRY(fx_to_rgb8(be, s->rgb, pixels));
     fx_rewind(be->arena, mark);
     return FX_OK;

@@ -78,3 +78,20 @@ fx_status fx_watch_step(fx_session *s, int step)
     FX_CHECK(!seen[2], FX_ECOMM, "another rank failed in step %d", step + 1);
     return seen[0] ? locate(s, step) : FX_OK;
 }
+
+fx_status fx_watch_pixels(fx_session *s, fx_tensor pixels)
+{
+    int64_t bad = 0;
+    const fx_tensor rows =
+        fx_view2(pixels.data, pixels.dtype, pixels.shape[0], pixels.shape[1] * pixels.shape[2]);
+    const fx_status st = fx_count_nonfinite(s->be, rows, &bad);
+    int64_t seen[2] = {bad, bad ? fx_comm_rank(s->comm) : -1};
+    FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 2));
+    FX_TRY(st);
+    FX_CHECK(!seen[0], FX_ENUMERIC,
+             "vae decoder, rank %d: %lld values are not finite; no picture is written; try --dtype f32, or "
+             "check the "
+             "model files",
+             (int)seen[1], (long long)seen[0]);
+    return FX_OK;
+}

@@ -32,9 +32,34 @@ static int depth_of(const char *text, size_t size)
     return most;
 }
 
+/* Reals that are whole numbers become integers again. Depth is bounded by FX_JSON_DEPTH. */
+static json_t *restore_integers(json_t *value)
+{
+    const char *key;
+    json_t *item;
+    void *next;
+    size_t i;
+    if (json_is_real(value)) {
+        const double v = json_real_value(value);
+        if (fabs(v) >= 0x1p53 || floor(v) != v) return value;
+        json_decref(value);
+        return json_integer((json_int_t)v);
+    }
+    json_object_foreach_safe(value, next, key, item)
+        json_object_set_new(value, key, restore_integers(json_incref(item)));
+    json_array_foreach(value, i, item) json_array_set_new(value, i, restore_integers(json_incref(item)));
+    return value;
+}
+
 json_t *fx_json_parse(const char *text, size_t size, json_error_t *error)
 {
-    if (depth_of(text, size) <= FX_JSON_DEPTH) return json_loadb(text, size, JSON_REJECT_DUPLICATES, error);
+    if (depth_of(text, size) <= FX_JSON_DEPTH) {
+        json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, error);
+        /* Tokenizers say "no limit" by an integer beyond 64 bits, which jansson refuses: read it as a real. */
+        if (root) return root;
+        root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, error);
+        return root ? restore_integers(root) : NULL;
+    }
     if (error) {
         memset(error, 0, sizeof *error);
         snprintf(error->text, sizeof error->text, "nested too deep; the maximum depth is %d", FX_JSON_DEPTH);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/io/file.h"
 
@@ -70,10 +71,15 @@ fx_status fx_npy_write(const char *path, fx_tensor t)
         ok = write_bf16(f, t.data, fx_numel(t));
     else if (ok && bytes)
         ok = fwrite(t.data, 1, bytes, f) == bytes;
-    const int error = errno;
-    if (fclose(f) != 0 && ok) return FX_FAIL(FX_EWRITE, "cannot write %s; %s", path, strerror(errno));
-    FX_CHECK(ok, FX_EWRITE, "cannot write %s; %s", path, strerror(error));
-    return FX_OK;
+    int error = errno;
+    if (fclose(f) != 0 && ok) {
+        ok = false;
+        error = errno;
+    }
+    if (ok) return FX_OK;
+    struct stat info;
+    if (lstat(path, &info) == 0 && S_ISREG(info.st_mode)) remove(path); /* nothing half written stays */
+    return FX_FAIL(FX_EWRITE, "cannot write %s; %s; make room or give another folder", path, strerror(error));
 }
 
 /* ---- read ---- */

@@ -40,8 +40,8 @@ static fx_status read_config(const fx_config *c, fx_clip_config *out)
     out->layers = (int32_t)n;
     FX_TRY(fx_config_int(c, "eos_token_id", 0, MAX_VOCAB, &eos, &n));
     out->eos = (int32_t)n;
-    FX_CHECK(out->width % (2 * out->heads) == 0, FX_EFORMAT,
-             "%s: hidden_size %lld must be an even multiple of %lld heads", c->path, (long long)out->width,
+    FX_CHECK(out->width % out->heads == 0, FX_EFORMAT,
+             "%s: hidden_size %lld must be a multiple of %lld heads", c->path, (long long)out->width,
              (long long)out->heads);
     FX_TRY(fx_config_real(c, "layer_norm_eps", 0, 1, &eps, &out->eps));
     return read_act(c, &out->act);

@@ -44,7 +44,7 @@ static fx_status read_config(const fx_config *c, fx_t5_config *out)
     FX_TRY(check_feed_forward(c));
     FX_TRY(fx_config_int(c, "d_model", 1, MAX_WIDTH, &width, &out->width));
     FX_TRY(fx_config_int(c, "num_heads", 1, MAX_HEADS, &heads, &out->heads));
-    FX_TRY(fx_config_int(c, "d_kv", 2, MAX_HEAD_DIM, &d_kv, &out->head_dim));
+    FX_TRY(fx_config_int(c, "d_kv", 1, MAX_HEAD_DIM, &d_kv, &out->head_dim));
     FX_TRY(fx_config_int(c, "d_ff", 1, 16 * MAX_WIDTH, &ff, &out->ff));
     FX_TRY(fx_config_int(c, "vocab_size", 1, MAX_VOCAB, &vocab, &out->vocab));
     FX_TRY(fx_config_int(c, "num_layers", 1, MAX_LAYERS, &layers, &n));

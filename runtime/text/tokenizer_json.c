@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
@@ -21,10 +21,12 @@ fx_status fx_tokenizer_path(const fx_tokenizer_files *f, const char *name, char 
     return FX_OK;
 }
 
+/* A link that leads nowhere exists: an unfinished download must not pass for a file that was never there. */
 static bool exists(const fx_tokenizer_files *f, const char *name)
 {
     char path[1280];
-    return fx_tokenizer_path(f, name, path, sizeof path) == FX_OK && access(path, F_OK) == 0;
+    struct stat info;
+    return fx_tokenizer_path(f, name, path, sizeof path) == FX_OK && lstat(path, &info) == 0;
 }
 
 static fx_status load_object(const fx_tokenizer_files *f, const char *name, json_t **out)

@@ -6,7 +6,7 @@
 
 #include "runtime/io/json.h"
 
-enum { MAX_CHANNELS = 16384, MAX_LAYERS = 16 };
+enum { MAX_CHANNELS = 16384, MAX_LAYERS = 16, MAX_ATTENTION = 1024 };
 
 static fx_status check_block_types(const fx_config *c, const char *key, const char *want, int levels)
 {
@@ -60,6 +60,11 @@ static fx_status read_config(const fx_config *c, fx_vae_config *out)
     FX_TRY(fx_config_bool(c, "use_quant_conv", &yes, &out->quant_conv));
     FX_TRY(fx_config_bool(c, "use_post_quant_conv", &yes, &out->post_quant_conv));
     FX_TRY(fx_config_bool(c, "mid_block_add_attention", &yes, &out->mid_attention));
+    const int64_t mid = out->width[out->levels - 1];
+    FX_CHECK(
+        !out->mid_attention || mid <= MAX_ATTENTION, FX_EFORMAT,
+        "%s: the last of block_out_channels is %lld; the middle attention is implemented up to %d channels",
+        c->path, (long long)mid, MAX_ATTENTION);
     FX_CHECK(
         !fx_config_has(c, "latents_mean") && !fx_config_has(c, "latents_std"), FX_EFORMAT,
         "%s: latents_mean and latents_std are not implemented (FLUX.1 uses scaling_factor and shift_factor)",
