@@ -191,16 +191,38 @@ fx info text.png
 refused 2 "text.png" "info of a text"
 
 # ---- numbers: 6 ----
-offset=$(head -c 200000 "$model/$weights" | grep -aoE '"x_embedder\.bias":\{[^}]*\}' | grep -oE '"data_offsets": *\[[0-9]+' | grep -oE '[0-9]+$')
-if [ -n "$offset" ]; then
-    copy_model m && own_file m/$weights
-    length=$(od -An -t u8 -N 8 m/$weights | tr -d ' ')
-    printf '\377\377\377\377' | dd of=m/$weights bs=1 seek=$((8 + length + offset)) conv=notrunc status=none
+poison() { # FILE TENSOR: NaN in the first two values of a tensor of model m; false when it is not there
+    local file=m/$1 offset length
+    offset=$(head -c 200000 "$model/$1" | grep -aoE "\"$2\":\{[^}]*\}" | grep -oE '"data_offsets": *\[[0-9]+' | grep -oE '[0-9]+$')
+    [ -n "$offset" ] || return 1
+    copy_model m && own_file "$file"
+    length=$(od -An -t u8 -N 8 "$file" | tr -d ' ')
+    printf '\377\377\377\377' | dd of="$file" bs=1 seek=$((8 + length + offset)) conv=notrunc status=none
+}
+if poison "$weights" 'x_embedder\.bias'; then
     fx generate -m m -p x --steps 2 -o out/bad.png
     refused 6 "step 1, block [a-z_0-9]+, rank 0" "NaN in the weights"
     mpi 3 generate -m m -p x --steps 2 -o out/bad.png
     refused 6 "step 1, block [a-z_0-9]+, rank [0-2]" "NaN in the weights, 3 ranks"
 else skip "NaN in the weights" "no x_embedder.bias in the header"; fi
+if poison vae/diffusion_pytorch_model.safetensors 'decoder\.conv_out\.bias'; then
+    fx generate -m m -p x --steps 1 -o out/bad.png
+    refused 6 "vae decoder, rank 0: .*not finite" "NaN in the decoder"
+    mpi 3 generate -m m -p x --steps 1 -o out/bad.png
+    refused 6 "vae decoder, rank [0-2]: .*not finite" "NaN in the decoder, 3 ranks"
+else skip "NaN in the decoder" "no decoder.conv_out.bias in the header"; fi
+
+# ---- what exists is not lost ----
+echo precious >kept.json
+gen -o out/bad.png --report kept.json
+refused 2 "kept.json exists" "report over a file"
+check "report over a file: it is as it was" same "$(cat kept.json)" precious
+gen -o out/bad.png --report out/bad.png
+refused 2 "the picture's own name" "report and picture of one name"
+copy_model m
+rm m/tokenizer_2/tokenizer_config.json && ln -s nowhere m/tokenizer_2/tokenizer_config.json
+fx generate -m m -p x --steps 1 -o out/bad.png
+refused 3 "tokenizer_config.json" "a tokenizer file that is a dangling link"
 
 # ---- output: 7 ----
 gen -o nowhere/bad.png
