@@ -23,7 +23,7 @@ static double median(double *v, int n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-/* Linear layers and attention of the blocks, as the issue of this benchmark counts them. */
+/* Linear layers and attention of the blocks: 2 operations per weight and row, 4 T^2 C per attention. */
 static double step_flop(const fx_model_facts *f, double text, double image)
 {
     const double C = 3072, rows = text + image, d = f->double_blocks, s = f->single_blocks;
@@ -81,7 +81,8 @@ int main(int argc, char **argv)
         printf("# %s %dx%d, %d text rows, %s, %d runs (median), %s\n", opt.model, req.width, req.height,
                req.t5_len, fx_dtype_name(opt.dtype), runs, f->backend);
         printf("# ranks threads     flop     step     rate  oneDNN 4608x21504x3072  of oneDNN\n");
-        printf("#                (TFLOP)      (s) (TFLOP/s)              (TFLOP/s)        (%%)\n");
+        printf("#                (TFLOP)      (s) (TFLOP/s)        %4s (TFLOP/s)        (%%)\n",
+               ranks == 1 ? fx_dtype_name(yard.dtype) : "");
         printf("%7d %7d %8.3f %8.4f %9.3f %22.3f %10.1f\n", ranks, f->threads, flop * 1e-12, s, rate,
                yard_rate, yard_rate > 0 ? 100 * rate / yard_rate : 0.0);
     }
