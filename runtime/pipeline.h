@@ -35,7 +35,7 @@ typedef void (*fx_progress)(void *ctx, fx_phase, size_t done, size_t total, doub
 
 typedef struct fx_pipeline_options {
     const char *model;   /* diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S] */
-    const char *backend; /* "auto" "cpu" "ref" */
+    const char *backend; /* "auto" "cpu" "onednn" "ref" "guard" (kernels/ops.h) */
     fx_dtype dtype;      /* FX_BF16 or FX_F32 */
     int threads; /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
     int ulysses, ring; /* 0 = automatic */
