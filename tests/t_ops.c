@@ -28,6 +28,7 @@ static const op_case cases[] = {
     {"linear",       97,    48,    32,  0, NONE,    PLAIN, NORMAL,                    "many rows"},
     {"linear",      259,    40,    72,  1, NONE,    ROWS,  NORMAL,                    "row blocks and a tail"},
     {"linear",      533,   545,   300,  1, TANH,    ROWS,  NORMAL,                    "one over the blocks of rows and columns"},
+    {"linear",       24,   700,    40,  0, NONE,    PLAIN, NORMAL,                    "several panels without bias"},
     {"linear",        5,  3072,  3072,  1, NONE,    WIDE,  NORMAL | OUTLIER,          "FLUX attention output"},
     {"linear",        3,    64, 15360,  1, NONE,    PLAIN, NORMAL | NEARCONST,        "FLUX single_block linear2: K"},
     {"linear",        3, 21504,    64,  1, TANH,    PLAIN, NORMAL,                    "FLUX single_block linear1: N"},
