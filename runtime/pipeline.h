@@ -62,13 +62,14 @@ typedef struct fx_timings {
 } fx_timings;
 
 typedef struct fx_rank_report {
-    uint64_t peak_bytes;   /* VmHWM */
-    uint64_t file_bytes;   /* file-backed part of the resident set */
-    uint64_t weight_bytes; /* packed weights this rank maps (shared by the ranks of a node) */
-    uint64_t arena_bytes;  /* planned arena */
-    uint64_t comm_bytes;   /* sent to other ranks during generate */
-    double comm_wait_s;    /* exposed communication during generate */
-    double denoise_wait_s; /* of which in the denoise loop */
+    uint64_t peak_bytes;       /* VmHWM */
+    uint64_t file_bytes;       /* file-backed part of the resident set */
+    uint64_t weight_bytes;     /* packed weights this rank maps (shared by the ranks of a node) */
+    uint64_t arena_bytes;      /* planned arena */
+    uint64_t arena_peak_bytes; /* what of it was used so far: the same after a picture */
+    uint64_t comm_bytes;       /* sent to other ranks during generate */
+    double comm_wait_s;        /* exposed communication during generate */
+    double denoise_wait_s;     /* of which in the denoise loop */
 } fx_rank_report;
 
 typedef struct fx_result {
