@@ -25,7 +25,7 @@
  * The graph calls the fx_<op> functions below; they check shapes and dtypes once for all backends, provide
  * scratch from the arena and call the table. Error budgets, per element: u|y| is the one rounding of the
  * output, u = 2^-24 for f32, 2^-8 for bf16, 2^-11 for f16; e = 2^-24 counts f32 roundings on the way. Checked
- * by tests/t_ops. */
+ * by tests/check_ops. */
 #ifndef FX_KERNELS_OPS_H
 #define FX_KERNELS_OPS_H
 
