@@ -54,6 +54,27 @@ static fx_status conv_swap_pad(fx_backend *be, fx_tensor y, fx_tensor x, fx_weig
     return right.conv2d(be, y, x, w, b, stride, swapped, scratch);
 }
 
+/* On a real shape only: 64 channels of one pixel that nobody samples but by chance. */
+static fx_status conv_hole(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                           const int pad[4], void *scratch)
+{
+    FX_TRY(right.conv2d(be, y, x, w, b, stride, pad, scratch));
+    if (y.shape[1] == 1024) {
+        char *pixel = (char *)y.data + (size_t)(3 * y.stride[0] + 500 * y.shape[2]) * fx_dtype_size(y.dtype);
+        memset(pixel, 0, 64 * fx_dtype_size(y.dtype));
+    }
+    return FX_OK;
+}
+
+/* One element behind the last pixel of a row. */
+static fx_status conv_spill(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                            const int pad[4], void *scratch)
+{
+    FX_TRY(right.conv2d(be, y, x, w, b, stride, pad, scratch));
+    if (y.shape[1] == 1024) ((char *)y.data)[(size_t)(y.shape[1] * y.shape[2]) * fx_dtype_size(y.dtype)] = 0;
+    return FX_OK;
+}
+
 /* ---- attention ---- */
 
 static fx_status attention_scale(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
@@ -253,6 +274,8 @@ MUTANT(linear, linear_no_bias)
 MUTANT(linear, linear_other_gelu)
 MUTANT(linear, linear_short)
 MUTANT(conv2d, conv_swap_pad)
+MUTANT(conv2d, conv_hole)
+MUTANT(conv2d, conv_spill)
 MUTANT(attention, attention_scale)
 MUTANT(attention, attention_late_bias)
 MUTANT(attention, attention_round)
@@ -282,6 +305,8 @@ const op_mutant op_mutants[] = {
     {"gelu with erf for tanh", "linear", apply_linear_other_gelu},
     {"last row not written", "linear", apply_linear_short},
     {"pad above and below swapped", "conv2d", apply_conv_swap_pad},
+    {"a hole in a large picture", "conv2d", apply_conv_hole},
+    {"an element behind a row", "conv2d", apply_conv_spill},
     {"softmax scale one percent off", "attention", apply_attention_scale},
     {"bias one key late", "attention", apply_attention_late_bias},
     {"partial results rounded to bf16", "attention", apply_attention_round},

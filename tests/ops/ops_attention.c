@@ -51,6 +51,7 @@ static void attention_setup(trial *t)
         attention_bias(t);
     }
     t->split_rows = c->t;
+    t->arg[Q].split_dim = t->arg[O].split_dim = 0, t->arg[LSE].split_dim = 1;
 }
 
 static fx_status attention_call(fx_backend *be, const trial *t, const fx_weight *w, const fx_tensor a[])

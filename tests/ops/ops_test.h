@@ -138,6 +138,7 @@ bool run_trial(trial *);
 
 /* ---- sampled.c ---- */
 bool run_sampled(trial *);
+void time_sampled(trial *);
 
 /* ---- rows.c: what one child process does ---- */
 typedef struct op_job {
@@ -175,6 +176,8 @@ extern const op_mutant op_mutant_crash, op_mutant_hang;
 void mutate(const op_mutant *, fx_backend *); /* this process only */
 
 /* ---- timing.c ---- */
+/* Runs and prints the median; t's operands are `views`. */
+void time_views(trial *, const fx_weight *, const fx_tensor views[], int runs);
 void time_trial(trial *); /* one line */
 
 /* ---- ops_*.c ---- */

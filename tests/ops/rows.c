@@ -69,9 +69,9 @@ static void run_row(const op_job *j, int number, const op_row *r, void *ctx)
     if (run->stopped) return;
     make_trial(j, r, run, &t);
     snprintf(p->label, sizeof p->label, "%s", t.label);
-    snprintf(p->again, sizeof p->again, "%s%s%s --op %s --backend %s --dtype %s --seed %llu --row %d",
-             j->isa ? "ONEDNN_MAX_CPU_ISA=" : "", j->isa ? j->isa : "", j->program, j->def->name, j->backend,
-             fx_dtype_name(j->dtype), (unsigned long long)j->seed, number);
+    snprintf(p->again, sizeof p->again, "%s%s%s%s --op %s --backend %s --dtype %s --seed %llu --row %d",
+             j->isa ? "ONEDNN_MAX_CPU_ISA=" : "", j->isa ? j->isa : "", j->isa ? " " : "", j->program,
+             j->def->name, j->backend, fx_dtype_name(j->dtype), (unsigned long long)j->seed, number);
     p->row = number;
     alarm(j->limit_s);
     const bool ok = t.c->view == SAMPLED ? run_sampled(&t) : run_trial(&t);
@@ -138,15 +138,18 @@ int list_rows(const op_job *j)
     return count;
 }
 
-/* ---- timing: one line per case, of its first kind ---- */
+/* ---- timing: one line per case, of NORMAL inputs ---- */
 
 static void time_row(const op_job *j, int number, const op_row *r, void *ctx)
 {
     trial t;
     (void)number;
-    if (r->kind != NORMAL || r->free_dtypes || op_cases[r->index].view == SAMPLED) return;
+    if (r->kind != NORMAL || r->free_dtypes) return;
     make_trial(j, r, (runner *)ctx, &t);
-    time_trial(&t);
+    if (t.c->view == SAMPLED)
+        time_sampled(&t);
+    else
+        time_trial(&t);
 }
 
 void time_rows(const op_job *j)
