@@ -27,6 +27,15 @@ typedef struct options {
 static op_progress *shared; /* with the child */
 static const char *program;
 
+/* Threads that spin between ops are many times slower when anything else runs on the cores; OpenMP reads its environment
+ * when the program starts. */
+static void start_over_passive(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY")) return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);
+}
+
 /* ---- children ---- */
 
 /* Runs fn in a child; its exit status as of wait. */
@@ -243,6 +252,7 @@ int main(int argc, char **argv)
 {
     options o;
     program = argv[0];
+    start_over_passive(argv);
     if (!parse(argc, argv, &o)) return usage("unknown option, or one without its value");
     if (o.dtype && strcmp(o.dtype, "f32") != 0 && strcmp(o.dtype, "bf16") != 0) return usage("unknown dtype");
     if (!op_cases_known()) return usage("a case names an op that is not in the list");
