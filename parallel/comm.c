@@ -48,7 +48,10 @@ fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, 
         st = FX_FAIL(FX_ENOMEM, "no memory for a communicator of %d ranks", size);
         goto out;
     }
-    if (!parent) f->transport = transport;
+    if (!parent) {
+        f->transport = transport;
+        f->culprit = -1;
+    }
     *c = (fx_comm){
         .ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
     list = NULL;
@@ -110,7 +113,25 @@ void fx_comm_set_timeout(fx_comm *c, double seconds)
 }
 void fx_comm_set_phase(fx_comm *c, const char *phase)
 {
-    snprintf(c->family->phase, sizeof c->family->phase, "%s", phase ? phase : "");
+    fx_comm_family *f = c->family;
+    snprintf(f->phase, sizeof f->phase, "%s", phase ? phase : "");
+    f->phase_length = (int)strlen(f->phase);
+    if (f->on_phase) f->on_phase(f->phase, true);
+}
+void fx_comm_set_part(fx_comm *c, const char *part)
+{
+    fx_comm_family *f = c->family;
+    char *end = f->phase + f->phase_length;
+    snprintf(end, sizeof f->phase - (size_t)f->phase_length, "%s%s", part ? ", " : "", part ? part : "");
+    if (f->on_phase) f->on_phase(f->phase, false);
+}
+void fx_comm_on_phase(fx_comm *c, void (*call)(const char *phase, bool whole))
+{
+    c->family->on_phase = call;
+}
+int fx_comm_culprit(const fx_comm *c)
+{
+    return c->family->culprit;
 }
 fx_comm_stats fx_comm_statistics(const fx_comm *c)
 {

@@ -101,7 +101,7 @@ kill -TERM $pid
 ended 2000
 check "$what: exit code" rc_is 143
 check "$what: one error line" one_error_line
-check "$what: message" says "error: rank 0 .*stopped by SIGTERM during denoise"
+check "$what: message" says "error: rank 0 .*stopped by SIGTERM during 'denoise"
 check "$what: no picture, nothing else" only_files out
 
 what="SIGKILL of one of 4 ranks"
