@@ -73,7 +73,7 @@ void fx_run_prepare(char *const argv[], const fx_options *o, fx_run *s)
 static fx_status not_wired(fx_run *s, fx_status st)
 {
     if (st == FX_EINVAL && s->rank != 0) {
-        fx_talk_claim();
+        fx_talk_mute();
         usleep(500000);
     }
     return st;
@@ -146,20 +146,19 @@ fx_status fx_run_vote(fx_run *s, fx_status mine)
 
 /* mpirun answers the death of one rank with SIGTERM for the others, and MPI with an error of a transfer: then
  * the dead one is the news. A peer that is stopped is why a deadline passed. */
-static fx_status name_the_lost(fx_status st)
+static fx_status name_the_lost(const fx_run *s, fx_status st)
 {
     char text[256], before[1024];
     if (st != FX_ESIGNAL && st != FX_ECOMM) return st;
-    for (int look = 0; look < 4; look++) { /* an error of a transfer may come before the end of its process */
+    for (int look = 0; look < 4; look++) { /* an error or a signal may come before its cause is seen */
         if (fx_board_dead(text, sizeof text) || fx_signals_orphan(text, sizeof text))
             return FX_FAIL(FX_ECOMM,
                            "%s; noticed during '%s'; it was killed or it crashed; see its messages, or the "
                            "kernel log for lack of memory",
                            text, fx_talk_phase_now());
-        if (st == FX_ESIGNAL) return st;
-        usleep(25000);
+        usleep(s->launched > 1 ? 25000 : 0);
     }
-    if (!fx_board_stopped(text, sizeof text)) return st;
+    if (st == FX_ESIGNAL || !fx_board_stopped(text, sizeof text)) return st;
     snprintf(before, sizeof before, "%s", fx_error());
     return FX_FAIL(st, "%s; %s", before, text);
 }
@@ -176,7 +175,9 @@ static void leave(fx_run *s, fx_status st, int code)
     /* mpirun ends the others by itself when one leaves, a second faster than after MPI_Abort; srun may not.
      */
     const bool watched = st == FX_ESIGNAL && getenv("OMPI_COMM_WORLD_SIZE") && !getenv("SLURM_STEP_ID");
-    if (s->comm && s->ranks > 1 && !watched) fx_comm_abort(s->comm, code);
+    char text[64]; /* without a launcher there is nobody who could end the others; each gets its own signal */
+    if (s->comm && s->ranks > 1 && !watched && !fx_signals_orphan(text, sizeof text))
+        fx_comm_abort(s->comm, code);
 }
 
 /* All ranks know of a failure that was voted on: its rank prints, and all leave together. Any other is this
@@ -198,7 +199,7 @@ static void print_failure(fx_run *s, fx_status st)
 
 int fx_run_end(fx_run *s, fx_status st)
 {
-    st = name_the_lost(st);
+    st = name_the_lost(s, st);
     fx_board_leave(s->board);
     const int code = fx_exit_code(st);
     if (st == FX_ECOMM || st == FX_ESIGNAL) {

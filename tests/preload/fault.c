@@ -3,7 +3,8 @@
  *   FAULT_RANK=1                which rank of the launcher
  *   FAULT_AT="denoise step 3"   the end of the line that arms it
  *   FAULT_SEND=1                strike at the next send of more than 4 KiB (a ring hop), not at once
- *   FAULT=9                     the signal it sends to itself, or "memory": no more address space */
+ *   FAULT=9                     the signal it sends to itself; "memory": no more address space; "files": none
+ *                               larger than 1 KiB */
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
@@ -26,11 +27,13 @@ static int chosen(void)
 static void strike(void)
 {
     const char *what = getenv("FAULT");
-    const struct rlimit none = {1 << 20, 1 << 20};
+    const struct rlimit none = {1 << 10, 1 << 10};
     armed = 0;
     if (!what) return;
     if (!strcmp(what, "memory"))
         setrlimit(RLIMIT_AS, &none);
+    else if (!strcmp(what, "files"))
+        setrlimit(RLIMIT_FSIZE, &none);
     else
         kill(getpid(), atoi(what));
 }
