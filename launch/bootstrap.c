@@ -72,10 +72,7 @@ void fx_run_prepare(char *const argv[], const fx_options *o, fx_run *s)
  * and the others leave after it, because the launcher may end all when one leaves. */
 static fx_status not_wired(fx_run *s, fx_status st)
 {
-    if (st == FX_EINVAL && s->rank != 0) {
-        fx_talk_mute();
-        usleep(500000);
-    }
+    if (st == FX_EINVAL && s->rank != 0) fx_signals_leave_last(fx_exit_code(st));
     return st;
 }
 

@@ -2,7 +2,7 @@
  * _exit.
  *
  * After the first stop signal the ranks leave their loops by themselves and one prints. A rank deep in one
- * long operation (a big matrix product) cannot: the deadline ends it. It is shorter than the second that
+ * long operation (a big matrix product) cannot: the deadline ends it. It is half the second that
  * mpirun leaves between SIGTERM and SIGKILL, so that the line is printed and the temporary file is gone in
  * time. A second signal ends at once.
  *
@@ -24,7 +24,7 @@
 #include "runtime/core/status.h"
 #include "runtime/io/png.h"
 
-#define GRACE_S 0.8
+#define GRACE_S 0.5
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
 #elif defined(__has_feature)
@@ -36,7 +36,7 @@
 #define SANITIZED 0
 #endif
 
-enum { LOST_CODE = 5, EARLY_MS = 500 };
+enum { LOST_CODE = 5, EARLY_MS = 500, LAST_MS = 3000 };
 
 static volatile sig_atomic_t deadline_code = 4, over_code = -1, stopping, launcher;
 static const char *volatile deadline_what;
@@ -97,6 +97,13 @@ void fx_signals_deadline(double seconds, int exit_code, const char *what)
 void fx_signals_over(int exit_code)
 {
     over_code = exit_code;
+}
+
+void fx_signals_leave_last(int exit_code)
+{
+    fx_talk_mute();
+    fx_signals_over(exit_code);
+    poll(NULL, 0, LAST_MS);
 }
 
 void fx_signals_print(void)

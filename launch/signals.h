@@ -14,6 +14,9 @@ void fx_signals_leaving(int *word);
 /* The run is over and all is said: from now on a signal only ends the process, with this exit code. (mpirun
  * sends SIGTERM to all ranks as soon as one of them has left with another code than 0.) */
 void fx_signals_over(int exit_code);
+/* For a rank that has nothing to say where one rank speaks for all: waits until the launcher ends it, because
+ * that one has left, or 3 s. Its exit code is set. */
+void fx_signals_leave_last(int exit_code);
 /* The error line of a stop signal: which, and during what. */
 void fx_signals_print(void);
 /* From now on the process has this long to end; then it is ended with this exit code, temporary files

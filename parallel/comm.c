@@ -255,7 +255,7 @@ static void name_late(fx_comm *c, int slot, char *text, size_t size)
     free(late);
 }
 
-static fx_status deadline_error(fx_comm *c, int slot, double waited_s)
+static fx_status deadline_error(fx_comm *c, int slot)
 {
     char peers[160];
     name_late(c, slot, peers, sizeof peers);
@@ -263,7 +263,7 @@ static fx_status deadline_error(fx_comm *c, int slot, double waited_s)
         FX_ECOMM,
         "rank %d waited %.3g s in '%s' for %s; a peer is stopped, lost or slow; see its messages, or "
         "give more time with --timeout",
-        c->world[c->rank], waited_s, c->family->phase, peers);
+        c->world[c->rank], c->family->timeout_s, c->family->phase, peers);
 }
 
 /* Ranks may share cores: spin only as long as a message normally takes, then give the core away, then sleep.
@@ -295,8 +295,7 @@ static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
         if (!left) break;
         if (fx_stop_signal() && now - begin >= grace_s)
             return FX_FAIL(FX_ESIGNAL, "stopped by signal %d in '%s'", fx_stop_signal(), c->family->phase);
-        if (c->family->timeout_s > 0 && now - start > c->family->timeout_s)
-            return deadline_error(c, slot, now - start);
+        if (c->family->timeout_s > 0 && now - start > c->family->timeout_s) return deadline_error(c, slot);
         back_off(now - moved);
     }
     c->family->stats.wait_s += last - begin;

@@ -251,7 +251,7 @@ if "${apart[@]}" sh disk.sh 16k ro try >/dev/null 2>&1; then
     picture=("$fluxpar" generate -m "$model" -p x --threads 1 --t5-len 16 --steps 1 -S 1 -o disk/x.png)
     for n in 1 3; do
         run=()
-        [ $n = 1 ] || run=(mpirun "${mpi_flags[@]}" -np $n)
+        [ $n = 1 ] || run=(mpirun "${mpi_flags[@]}" -np "$n")
         on_disk 8k rw "${run[@]}" "${picture[@]}" -W 256 -H 256
         after_fault "disk full, $n ranks" 7 "cannot write disk/x.png; .*No space left on device; free some space"
         on_disk 64k ro "${run[@]}" "${picture[@]}"
