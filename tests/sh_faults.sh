@@ -21,8 +21,8 @@ ours() {
 # Ranks of this test write into this test's folder: that is how they are told from those of others.
 ranks_left() {
     local p
-    for p in /proc/[0-9]*; do
-        [ "$(readlink "$p/cwd" 2>/dev/null)" = "$work" ] && ours "${p#/proc/}" && echo "${p#/proc/}"
+    for p in $(find /proc/[0-9]* -maxdepth 1 -name cwd -lname "$work" 2>/dev/null | tr -dc '0-9\n'); do
+        ours "$p" && echo "$p"
     done
     return 0
 }
@@ -82,7 +82,8 @@ stopped() {
     local phase=$1 where=$2
     shift 2
     strike 19 2 "$phase" --timeout 4 "$@"
-    after_fault "stopped in $where" 5 "waited 4 s in '[a-z]+.*' for rank 2; .*rank 2 \(process [0-9]+\) is stopped in '$where'"
+    # In a ring a rank may wait for a neighbour that waits for the stopped one.
+    after_fault "stopped in $where" 5 "waited 4 s in '[a-z]+.*' for ranks? [0-9, ]+; .*rank 2 \(process [0-9]+\) is stopped in '$where'"
     check "stopped in $where: ended by its deadline (took $took ms)" test "$took" -lt 20000
 }
 
@@ -101,8 +102,7 @@ if sanitized; then skip "faults at a known place" "built with AddressSanitizer";
         for phase in checks load text "denoise step 2" vae png; do stopped "$phase" "$phase"; done
     fi
     # A survivor that computes for long must notice too: steps of minutes on the slow backend.
-    begin=$(now_ms)
-    strike 9 1 "denoise step 1" -W 1024 -H 1024 --backend ref
+    strike 9 1 "denoise step 1" -W 512 -H 512 --backend ref
     check "killed beside a long step: exit code 137" rc_is 137
     check "killed beside a long step: one error line" one_error_line
     check "killed beside a long step: message" says "\(.*, ref\): rank 1 \(process [0-9]+\) is gone; it was in 'denoise step 1'; noticed during 'denoise step 1"
@@ -153,19 +153,20 @@ differing_model() { # WHAT PATTERN: rank 1 has the model in ./m
 }
 mkdir other
 copy_model m
-copy_model other/m
 config=transformer/config.json
-own_file other/m/$config && sed -i 's/^{/{ /' other/m/$config
-differing_model "a config of another size" "$config of [0-9]+ bytes, .*, rank 0 has $config of"
 copy_model other/m && own_file other/m/$config && sed -i 's/FluxTransformer/FluxTransformeR/' other/m/$config
 differing_model "a config with another letter" "$config of [0-9]+ bytes, header hash [0-9a-f]+, rank 0 has $config"
 weights=transformer/diffusion_pytorch_model.safetensors
-copy_model other/m && own_file other/m/$weights && printf x >>other/m/$weights
-differing_model "weights of another length" "$weights of"
 copy_model other/m && own_file other/m/$weights && sed -i '0,/proj_out\.bias/s//proj_out.bios/' other/m/$weights
 differing_model "weights with another header" "$weights of"
-copy_model other/m && rm -r other/m/tokenizer_2
-differing_model "a missing folder" "vae/config.json|.*rank 0 has tokenizer_2/"
+if [ -n "${FX_LONG:-}" ]; then
+    copy_model other/m && own_file other/m/$weights && printf x >>other/m/$weights
+    differing_model "weights of another length" "$weights of [0-9]+ bytes"
+    copy_model other/m && own_file other/m/$config && sed -i 's/^{/{ /' other/m/$config
+    differing_model "a config of another size" "$config of [0-9]+ bytes, .*, rank 0 has $config of"
+    copy_model other/m && rm -r other/m/tokenizer_2
+    differing_model "a missing folder" ".*, rank 0 has tokenizer_2/"
+fi
 rm -rf other/m
 differing_model "no model" "no more files, rank 0 has"
 rm -rf m other

@@ -123,7 +123,7 @@ stopped=$(sed -n 2p <<<"$ranks")
 kill -STOP "$stopped"
 ended 15000
 check "$what: exit code" rc_is 5
-clean "waited 5 s in '.*' for rank 1; .*rank 1 \(process [0-9]+\) is stopped in 'denoise step"
+clean "waited 5 s in '.*' for ranks? [0-9, ]+; .*rank 1 \(process [0-9]+\) is stopped in 'denoise step"
 kill -KILL "$stopped" 2>/dev/null
 
 what="SIGSEGV in one rank"
