@@ -227,6 +227,28 @@ if sanitized; then skip "memory" "built with AddressSanitizer"; else
     check "too little memory on one rank: it says so" says "error: rank 1 "
 fi
 
+# A control group of 400 MB, where this user may make one: the limit of containers and jobs. Version 1, then 2.
+group=''
+for try in memory/memory.limit_in_bytes memory.max; do
+    dir=/sys/fs/cgroup/$(dirname "$try")/fluxpar-test-$$
+    [ -z "$group" ] && mkdir "$dir" 2>/dev/null || continue
+    if { echo 400000000 >"$dir/$(basename "$try")"; } 2>/dev/null; then group=$dir; else rmdir "$dir"; fi
+done
+if [ -n "$group" ] && ! sanitized; then
+    for n in 1 3; do
+        run=()
+        [ $n = 1 ] || run=(mpirun "${mpi_flags[@]}" -np "$n")
+        rc=0
+        timeout 120 sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" "${run[@]}" \
+            "$fluxpar" generate -m "$model" -p x --threads 1 --steps 1 -S 1 -W 2048 -H 2048 -o out/x.png >"$out" 2>"$err" || rc=$?
+        after_fault "memory limit of a job, $n ranks" 8 "activations need [0-9.]+ GiB on each of $n ranks .*; 0\.[0-9]+ GiB are available to each \(memory limit of this container or job"
+    done
+else skip "memory limit of a job" "no right to make a control group here"; fi
+for _ in $(seq 100); do
+    [ -n "$group" ] && ! rmdir "$group" 2>/dev/null || break
+    sleep 0.1
+done
+
 # ---- disks ----
 
 # In a mount namespace of its own, so that nothing has to be unmounted; users other than root need user namespaces.
