@@ -169,6 +169,7 @@ static void leave(fx_run *s, fx_status st, int code)
         fx_signals_print();
     else
         fx_talk_error(st, -1, fx_error());
+    fx_talk_hold();
     /* mpirun ends the others by itself when one leaves, a second faster than after MPI_Abort; srun may not.
      */
     const bool watched = st == FX_ESIGNAL && getenv("OMPI_COMM_WORLD_SIZE") && !getenv("SLURM_STEP_ID");

@@ -36,7 +36,7 @@
 #define SANITIZED 0
 #endif
 
-enum { LOST_CODE = 5, EARLY_MS = 500, LAST_MS = 3000 };
+enum { LOST_CODE = 5, LAST_MS = 3000 };
 
 static volatile sig_atomic_t deadline_code = 4, over_code = -1, stopping, launcher;
 static const char *volatile deadline_what;
@@ -169,13 +169,15 @@ static void on_deadline(int number)
     fx_png_cleanup();
     if (over_code >= 0) _exit(deadline_code); /* all is said */
     if (fx_stop_signal()) {
-        if (print_lost()) _exit(LOST_CODE);
-        fx_signals_print();
+        if (print_lost())
+            deadline_code = LOST_CODE;
+        else
+            fx_signals_print();
     } else if (deadline_what) {
         print_line(deadline_what, "",
                    "'; a rank is stopped, lost or slow; see its messages, or give more time with --timeout");
-        poll(NULL, 0, EARLY_MS); /* the others give up at the same moment and must find the claim taken */
     }
+    fx_talk_hold();
     _exit(deadline_code);
 }
 

@@ -3,6 +3,7 @@
 #include "launch/talk.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,6 +15,8 @@
 
 #include "runtime/core/log.h"
 
+enum { HOLD_MS = 500 };
+
 static struct {
     int rank, ranks, prefix_length;
     bool quiet, verbose;
@@ -22,6 +25,7 @@ static struct {
     fx_phase_slot *_Atomic shared_phase;
     int own; /* claim word of a process alone */
     int *_Atomic claim;
+    bool named;             /* the claim is a name, not a shared word */
     struct sockaddr_un job; /* claimed by name while there is no shared word */
 } talk = {.ranks = 1};
 
@@ -125,9 +129,15 @@ bool fx_talk_claim(void)
     int *word = atomic_load(&talk.claim);
     if (__atomic_exchange_n(word ? word : &talk.own, 1, __ATOMIC_SEQ_CST)) return false;
     const int saved = errno;
-    const bool mine = (word && word != &talk.own) || claim_job();
+    const bool shared = word && word != &talk.own, mine = shared || claim_job();
+    talk.named = mine && !shared && talk.ranks > 1;
     errno = saved;
     return mine;
+}
+
+void fx_talk_hold(void)
+{
+    if (talk.named) poll(NULL, 0, HOLD_MS);
 }
 
 void fx_talk(const char *fmt, ...)

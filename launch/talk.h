@@ -16,6 +16,9 @@ const char *fx_talk_host(void);
 void fx_talk_share(int *word);
 void fx_talk_mute(void);  /* no error line from now on; the shared word is not used any more */
 bool fx_talk_claim(void); /* async-signal-safe */
+/* After the line and before the end of a process whose claim is a name: half a second in which the others, who
+ * end at the same moment, find it taken. Async-signal-safe. */
+void fx_talk_hold(void);
 
 /* A line of the run: rank 0, not with -q. Adds the newline. */
 __attribute__((format(printf, 1, 2))) void fx_talk(const char *fmt, ...);
