@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "kernels/ops.h"
+#include "launch/agree.h"
 #include "launch/commands.h"
 #include "launch/metadata.h"
 #include "launch/model_look.h"
@@ -60,10 +61,12 @@ static fx_status draw_seed(fx_run *s, fx_options *o)
     FX_TRY(fx_run_vote(s, st));
     FX_TRY(fx_comm_broadcast(s->comm, 0, &drawn, sizeof drawn));
     if (!fx_flag_given(o, "seed")) o->seed = drawn;
-    FX_CHECK(o->seed <= UINT64_MAX - (uint64_t)(o->count - 1), FX_EINVAL,
-             "-n %lld from --seed %llu passes the largest seed; seeds are counted up; take a smaller one",
-             (long long)o->count, (unsigned long long)o->seed);
-    return FX_OK;
+    if (o->seed > UINT64_MAX - (uint64_t)(o->count - 1))
+        st = FX_FAIL(
+            FX_EINVAL,
+            "-n %lld from --seed %llu passes the largest seed; seeds are counted up; take a smaller one",
+            (long long)o->count, (unsigned long long)o->seed);
+    return fx_run_vote(s, st);
 }
 
 static fx_status prepare(job *j)
@@ -73,12 +76,13 @@ static fx_status prepare(job *j)
     char echo[1024];
     fx_options_echo(o, echo, sizeof echo);
     fx_talk("fluxpar %s generate %s", FX_VERSION, echo);
-    fx_talk_phase("checks");
+    fx_comm_set_phase(s->comm, "checks");
     FX_TRY(fx_prompt_get(s, o, &j->prompt));
     o->prompt = j->prompt;
     FX_TRY(draw_seed(s, o));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? check_model(o, s->ranks) : FX_OK));
+    FX_TRY(fx_agree_model(s, o->model));
     if (!strcmp(o->backend, "auto")) o->backend = fx_backend_auto();
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
     return FX_OK;
@@ -121,8 +125,6 @@ static fx_status load(job *j)
 {
     const fx_pipeline_options p = pipeline_options(j);
     const double start = fx_now_s();
-    fx_talk_phase("load");
-    fx_comm_set_phase(j->s->comm, "load");
     FX_TRY(fx_pipeline_open(&p, j->s->comm, &j->pipe));
     j->facts = fx_pipeline_facts(j->pipe);
     j->load_s = fx_now_s() - start;
@@ -217,10 +219,8 @@ static fx_status one_picture(job *j, const fx_request *request)
     fx_result result = {0};
     fx_outputs_name(&j->used, j->used.seed, path);
     fx_talk("seed     %llu", (unsigned long long)j->used.seed);
-    fx_talk_phase("text");
     FX_TRY(fx_pipeline_generate(j->pipe, request, &result));
     fx_progress_clear(&j->progress);
-    fx_talk_phase("png");
     fx_comm_set_phase(j->s->comm, "png");
     FX_TRY(fx_run_vote(j->s, j->s->rank == 0 ? write_picture(j, &result, path, &png_s) : FX_OK));
     return fx_run_vote(j->s, j->s->rank == 0 ? announce(j, &result, path, png_s) : FX_OK);
@@ -230,11 +230,13 @@ static fx_status pictures(job *j)
 {
     fx_options *o = &j->used;
     fx_request request = make_request(o);
-    FX_TRY(fx_pipeline_complete(j->pipe, &request));
+    FX_TRY(fx_run_vote(j->s, fx_pipeline_complete(j->pipe, &request)));
     take_defaults(o, &request);
     print_header(j);
     print_notes(j);
-    if (o->report) FX_TRY(fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report));
+    fx_status st = FX_OK;
+    if (o->report) st = fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report);
+    FX_TRY(fx_run_vote(j->s, st));
     for (int64_t i = 0; i < o->count; i++) {
         FX_TRY(one_picture(j, &request));
         if (i + 1 < o->count) request.seed = ++o->seed;

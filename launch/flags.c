@@ -69,7 +69,7 @@ const fx_flag fx_flags[] = {
     SWITCH("json", 0, json, "print JSON on the standard output", FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
            FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
-    SWITCH("verbose", 'v', verbose, "details, and the source line of an error",
+    SWITCH("verbose", 'v', verbose, "details, the phases of all ranks, and the source line of an error",
            FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE),
     SWITCH("help", 'h', help, "print this help", FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "launch/commands.h"
+#include "launch/signals.h"
 #include "launch/talk.h"
 
 static const struct {
@@ -37,7 +38,7 @@ static fx_status run(fx_run *s, const fx_options *o)
 static int alone(fx_run *s, const fx_options *o, fx_status parsed)
 {
     if (s->rank != 0) {
-        if (parsed != FX_OK) usleep(500000);
+        if (parsed != FX_OK) fx_signals_leave_last(fx_exit_code(parsed));
         return fx_exit_code(parsed);
     }
     const fx_status st = parsed != FX_OK ? parsed : o->help ? fx_cmd_help(s, o) : run(s, o);

@@ -75,13 +75,11 @@ void fx_progress_show(void *ctx, fx_phase phase, size_t done, size_t total, doub
     fx_progress_state *p = ctx;
     char text[96];
     if ((int)phase != p->phase) {
-        fx_talk_phase(fx_phase_name(phase));
         p->phase = (int)phase;
         p->printed = 0;
         p->step = 0;
         p->ended = false;
     }
-    if (done == total) fx_talk_phase(phase + 1 < FX_PHASES ? fx_phase_name(phase + 1) : "png");
     if (fx_talk_quiet() || done > total || p->ended) return;
     if (done == total) {
         fx_progress_clear(p);

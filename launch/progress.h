@@ -15,7 +15,7 @@ typedef struct fx_progress_state {
 } fx_progress_state;
 
 void fx_progress_open(fx_progress_state *);
-/* The callback for the pipeline; ctx is the state. Also tells talk.h the phase. */
+/* The callback for the pipeline; ctx is the state. */
 void fx_progress_show(void *ctx, fx_phase, size_t done, size_t total, double seconds);
 void fx_progress_clear(fx_progress_state *); /* before other lines are printed */
 const char *fx_phase_name(fx_phase);

@@ -2,23 +2,29 @@
  * _exit.
  *
  * After the first stop signal the ranks leave their loops by themselves and one prints. A rank deep in one
- * long operation (a big matrix product) cannot: the deadline ends it. It is shorter than the second that
+ * long operation (a big matrix product) cannot: the deadline ends it. It is half the second that
  * mpirun leaves between SIGTERM and SIGKILL, so that the line is printed and the temporary file is gone in
- * time. A second signal ends at once. */
+ * time. A second signal ends at once.
+ *
+ * A rank that is gone shows as SIGTERM (mpirun ends the others) or through the watch (board.c): both come here,
+ * and whoever prints first looks at the board, because then the dead one is the news and not the signal. */
 #include "launch/signals.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "launch/board.h"
 #include "launch/talk.h"
 #include "runtime/core/status.h"
 #include "runtime/io/png.h"
 
-#define GRACE_S 0.8
+#define GRACE_S 0.5
 #if defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
 #elif defined(__has_feature)
@@ -30,7 +36,10 @@
 #define SANITIZED 0
 #endif
 
-static volatile sig_atomic_t deadline_code = 4, over_code = -1, stopping;
+enum { LOST_CODE = 5, LAST_MS = 3000 };
+
+static volatile sig_atomic_t deadline_code = 4, over_code = -1, stopping, launcher;
+static const char *volatile deadline_what;
 static int *_Atomic leaving;
 
 void fx_signals_leaving(int *word)
@@ -59,28 +68,29 @@ static const char *signal_text(int number)
     return "a signal";
 }
 
-/* The error line without stdio: prefix, "SIGSEGV during denoise", advice. */
-static void print_line(const char *before, int number, const char *after)
+/* The error line without stdio: prefix, WHAT " during " PHASE, advice. */
+static void print_line(const char *before, const char *what, const char *after)
 {
-    char line[512];
+    char line[768];
     int length;
     const char *prefix = fx_talk_prefix(&length);
     if (!fx_talk_claim()) return;
     size_t at = put(line, 0, sizeof line - 1, prefix);
     at = put(line, at, sizeof line - 1, before);
-    at = put(line, at, sizeof line - 1, signal_text(number));
-    at = put(line, at, sizeof line - 1, " during ");
+    at = put(line, at, sizeof line - 1, what);
+    at = put(line, at, sizeof line - 1, " during '");
     at = put(line, at, sizeof line - 1, fx_talk_phase_now());
     at = put(line, at, sizeof line - 1, after);
     line[at++] = '\n';
     if (write(STDERR_FILENO, line, at) < 0) return;
 }
 
-void fx_signals_deadline(double seconds, int exit_code)
+void fx_signals_deadline(double seconds, int exit_code, const char *what)
 {
     struct itimerval timer = {
         .it_value = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)}};
     deadline_code = exit_code;
+    deadline_what = what;
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
@@ -89,10 +99,55 @@ void fx_signals_over(int exit_code)
     over_code = exit_code;
 }
 
+void fx_signals_leave_last(int exit_code)
+{
+    fx_talk_mute();
+    fx_signals_over(exit_code);
+    poll(NULL, 0, LAST_MS);
+}
+
 void fx_signals_print(void)
 {
-    print_line("stopped by ", fx_stop_signal(), "; the unfinished picture is not written; run it again");
+    print_line("stopped by ", signal_text(fx_stop_signal()),
+               "'; the unfinished picture is not written; run it again");
 }
+
+/* True when a peer or the launcher is gone: that is said instead. */
+static bool print_lost(void)
+{
+    char text[256];
+    if (!fx_board_dead(text, sizeof text) && !fx_signals_orphan(text, sizeof text)) return false;
+    print_line(text, "; noticed",
+               "'; it was killed or it crashed; see its messages, or the kernel log for lack of memory");
+    return true;
+}
+
+void fx_signals_lost(void)
+{
+    if (over_code >= 0 || stopping) return; /* it ends already */
+    fx_stop_request(SIGTERM);
+    fx_signals_deadline(GRACE_S, LOST_CODE, NULL);
+}
+
+/* ---- the launcher ---- */
+
+/* A launcher that is killed cannot end its ranks; the kernel does. Asked twice, because it may be gone before
+ * the request counts. */
+void fx_signals_follow_launcher(void)
+{
+    const int parent = (int)getppid();
+    launcher = parent;
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && (int)getppid() != parent) raise(SIGTERM);
+}
+
+bool fx_signals_orphan(char *text, size_t size)
+{
+    if (!launcher || (int)getppid() == launcher) return false;
+    text[put(text, 0, size - 1, "the launcher of this rank is gone")] = 0;
+    return true;
+}
+
+/* ---- handlers ---- */
 
 static void on_stop(int number)
 {
@@ -105,14 +160,24 @@ static void on_stop(int number)
     int *word = atomic_load(&leaving);
     if (word) __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
     fx_stop_request(number);
-    fx_signals_deadline(GRACE_S, 128 + number);
+    fx_signals_deadline(GRACE_S, 128 + number, NULL);
 }
 
 static void on_deadline(int number)
 {
     (void)number;
     fx_png_cleanup();
-    if (stopping) fx_signals_print();
+    if (over_code >= 0) _exit(deadline_code); /* all is said */
+    if (fx_stop_signal()) {
+        if (print_lost())
+            deadline_code = LOST_CODE;
+        else
+            fx_signals_print();
+    } else if (deadline_what) {
+        print_line(deadline_what, "",
+                   "'; a rank is stopped, lost or slow; see its messages, or give more time with --timeout");
+    }
+    fx_talk_hold();
     _exit(deadline_code);
 }
 
@@ -120,8 +185,8 @@ static void on_fatal(int number)
 {
     fx_png_cleanup();
     print_line(
-        "died of ", number,
-        "; this is a fault of fluxpar or of a library; report it with the output of 'fluxpar --version'");
+        "died of ", signal_text(number),
+        "'; this is a fault of fluxpar or of a library; report it with the output of 'fluxpar --version'");
     _exit(4);
 }
 

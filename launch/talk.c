@@ -2,21 +2,31 @@
  * commands. */
 #include "launch/talk.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "runtime/core/log.h"
+
+enum { HOLD_MS = 500 };
 
 static struct {
     int rank, ranks, prefix_length;
     bool quiet, verbose;
     char host[64], device[64], prefix[192];
-    _Atomic(const char *) phase;
+    fx_phase_slot phase; /* until there is a shared one */
+    fx_phase_slot *_Atomic shared_phase;
     int own; /* claim word of a process alone */
     int *_Atomic claim;
+    bool named;             /* the claim is a name, not a shared word */
+    struct sockaddr_un job; /* claimed by name while there is no shared word */
 } talk = {.ranks = 1};
 
 static void write_all(const char *text, size_t length)
@@ -58,6 +68,24 @@ static void make_prefix(char *out, size_t size, int rank)
              talk.device[0] ? talk.device : "cpu");
 }
 
+/* Before the ranks share memory they are told apart by what their launcher set: a socket name without a file,
+ * held until its process ends. socket and bind may be called in signal handlers. */
+static void name_job(void)
+{
+    const char *space = getenv("PMIX_NAMESPACE"), *job = getenv("SLURM_JOB_ID"),
+               *step = getenv("SLURM_STEP_ID");
+    talk.job.sun_family = AF_UNIX; /* sun_path[0] stays 0: no file */
+    snprintf(talk.job.sun_path + 1, sizeof talk.job.sun_path - 1, "fluxpar-%ld-%ld-%.30s-%.12s-%.12s",
+             (long)getuid(), (long)getppid(), space ? space : "", job ? job : "", step ? step : "");
+}
+
+static bool claim_job(void)
+{
+    if (talk.ranks == 1 || !talk.job.sun_family) return true;
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* stays open: it is the claim */
+    return fd < 0 || !bind(fd, (const struct sockaddr *)&talk.job, sizeof talk.job) || errno != EADDRINUSE;
+}
+
 void fx_talk_open(int rank, int ranks, const char *device, bool quiet, bool verbose)
 {
     talk.rank = rank;
@@ -68,6 +96,7 @@ void fx_talk_open(int rank, int ranks, const char *device, bool quiet, bool verb
     make_prefix(talk.prefix, sizeof talk.prefix, rank);
     talk.prefix_length = (int)strlen(talk.prefix);
     if (!atomic_load(&talk.claim)) atomic_store(&talk.claim, &talk.own);
+    if (!talk.job.sun_family) name_job();
     fx_log_install(sink);
 }
 
@@ -98,7 +127,17 @@ void fx_talk_mute(void)
 bool fx_talk_claim(void)
 {
     int *word = atomic_load(&talk.claim);
-    return !__atomic_exchange_n(word ? word : &talk.own, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_exchange_n(word ? word : &talk.own, 1, __ATOMIC_SEQ_CST)) return false;
+    const int saved = errno;
+    const bool shared = word && word != &talk.own, mine = shared || claim_job();
+    talk.named = mine && !shared && talk.ranks > 1;
+    errno = saved;
+    return mine;
+}
+
+void fx_talk_hold(void)
+{
+    if (talk.named) poll(NULL, 0, HOLD_MS);
 }
 
 void fx_talk(const char *fmt, ...)
@@ -131,13 +170,39 @@ const char *fx_talk_prefix(int *length)
     return talk.prefix;
 }
 
+static fx_phase_slot *phase_slot(void)
+{
+    fx_phase_slot *shared = atomic_load(&talk.shared_phase);
+    return shared ? shared : &talk.phase;
+}
+
 void fx_talk_phase(const char *phase)
 {
-    atomic_store(&talk.phase, phase);
+    fx_phase_slot *slot = phase_slot();
+    const int next = !__atomic_load_n(&slot->which, __ATOMIC_SEQ_CST);
+    snprintf(slot->text[next], FX_PHASE_CHARS, "%s", phase);
+    __atomic_store_n(&slot->which, next, __ATOMIC_SEQ_CST);
 }
 
 const char *fx_talk_phase_now(void)
 {
-    const char *phase = atomic_load(&talk.phase);
-    return phase ? phase : "start";
+    const fx_phase_slot *slot = phase_slot();
+    const char *phase = slot->text[__atomic_load_n(&slot->which, __ATOMIC_SEQ_CST) & 1];
+    return *phase ? phase : "start";
+}
+
+void fx_talk_phase_share(fx_phase_slot *slot)
+{
+    char now[FX_PHASE_CHARS];
+    fx_talk_phase_of(phase_slot(), now);
+    atomic_store(&talk.shared_phase, slot);
+    fx_talk_phase(now);
+}
+
+void fx_talk_phase_of(const fx_phase_slot *slot, char text[FX_PHASE_CHARS])
+{
+    const char *from = slot->text[__atomic_load_n(&slot->which, __ATOMIC_SEQ_CST) & 1];
+    int n = 0;
+    for (; n < FX_PHASE_CHARS - 1 && from[n]; n++) text[n] = from[n];
+    text[n] = 0;
 }

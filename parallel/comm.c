@@ -48,7 +48,10 @@ fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, 
         st = FX_FAIL(FX_ENOMEM, "no memory for a communicator of %d ranks", size);
         goto out;
     }
-    if (!parent) f->transport = transport;
+    if (!parent) {
+        f->transport = transport;
+        f->culprit = -1;
+    }
     *c = (fx_comm){
         .ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
     list = NULL;
@@ -110,7 +113,25 @@ void fx_comm_set_timeout(fx_comm *c, double seconds)
 }
 void fx_comm_set_phase(fx_comm *c, const char *phase)
 {
-    snprintf(c->family->phase, sizeof c->family->phase, "%s", phase ? phase : "");
+    fx_comm_family *f = c->family;
+    snprintf(f->phase, sizeof f->phase, "%s", phase ? phase : "");
+    f->phase_length = (int)strlen(f->phase);
+    if (f->on_phase) f->on_phase(f->phase, true);
+}
+void fx_comm_set_part(fx_comm *c, const char *part)
+{
+    fx_comm_family *f = c->family;
+    char *end = f->phase + f->phase_length;
+    snprintf(end, sizeof f->phase - (size_t)f->phase_length, "%s%s", part ? ", " : "", part ? part : "");
+    if (f->on_phase) f->on_phase(f->phase, false);
+}
+void fx_comm_on_phase(fx_comm *c, void (*call)(const char *phase, bool whole))
+{
+    c->family->on_phase = call;
+}
+int fx_comm_culprit(const fx_comm *c)
+{
+    return c->family->culprit;
 }
 fx_comm_stats fx_comm_statistics(const fx_comm *c)
 {
@@ -234,7 +255,7 @@ static void name_late(fx_comm *c, int slot, char *text, size_t size)
     free(late);
 }
 
-static fx_status deadline_error(fx_comm *c, int slot, double waited_s)
+static fx_status deadline_error(fx_comm *c, int slot)
 {
     char peers[160];
     name_late(c, slot, peers, sizeof peers);
@@ -242,7 +263,7 @@ static fx_status deadline_error(fx_comm *c, int slot, double waited_s)
         FX_ECOMM,
         "rank %d waited %.3g s in '%s' for %s; a peer is stopped, lost or slow; see its messages, or "
         "give more time with --timeout",
-        c->world[c->rank], waited_s, c->family->phase, peers);
+        c->world[c->rank], c->family->timeout_s, c->family->phase, peers);
 }
 
 /* Ranks may share cores: spin only as long as a message normally takes, then give the core away, then sleep.
@@ -274,8 +295,7 @@ static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
         if (!left) break;
         if (fx_stop_signal() && now - begin >= grace_s)
             return FX_FAIL(FX_ESIGNAL, "stopped by signal %d in '%s'", fx_stop_signal(), c->family->phase);
-        if (c->family->timeout_s > 0 && now - start > c->family->timeout_s)
-            return deadline_error(c, slot, now - start);
+        if (c->family->timeout_s > 0 && now - start > c->family->timeout_s) return deadline_error(c, slot);
         back_off(now - moved);
     }
     c->family->stats.wait_s += last - begin;

@@ -63,9 +63,15 @@ fx_status fx_comm_vote(fx_comm *, fx_status mine, int *culprit);
  * plan comms. */
 fx_status fx_comm_split(fx_comm *, int color, int key, fx_comm **out);
 void fx_comm_set_timeout(fx_comm *, double seconds); /* <= 0: wait for ever */
-/* What this rank is doing ("denoise step 3"), for messages of peers; cheap, kept by the comm and its splits.
- */
+/* What this rank is doing ("denoise step 3"), for messages; cheap, kept by the comm and its splits. A part
+ * ("ring hop 2") is added to it until the next phase or part; NULL: none. */
 void fx_comm_set_phase(fx_comm *, const char *phase);
+void fx_comm_set_part(fx_comm *, const char *part);
+/* Called on every change with the phase and its part, so that others (launch/) can show it; whole: a new phase,
+ * not only another part. */
+void fx_comm_on_phase(fx_comm *, void (*call)(const char *phase, bool whole));
+/* The rank that brought the failure of the last failed vote of the whole job; -1: all ranks do not know of one. */
+int fx_comm_culprit(const fx_comm *);
 fx_comm_stats fx_comm_statistics(const fx_comm *);
 void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);

@@ -150,6 +150,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
     ballot own = {(int32_t)mine, mine == FX_ESIGNAL ? fx_stop_signal() : 0}, *all;
     void *mem;
     if (culprit) *culprit = mine == FX_OK ? -1 : c->rank;
+    if (c->size == 1 && c->id == 0 && mine != FX_OK) c->family->culprit = c->rank;
     if (c->size == 1 || c->ops->dry) return mine;
     if (c->family->failed != FX_OK) return mine != FX_OK ? mine : c->family->failed;
     FX_TRY(fx_comm_scratch(c, sizeof own * (size_t)c->size, &mem));
@@ -159,6 +160,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
         if (all[r].status == FX_OK) continue;
         const fx_status st = (fx_status)all[r].status;
         if (culprit) *culprit = r;
+        if (c->id == 0) c->family->culprit = r; /* a vote of some ranks is not yet one of all */
         if (st == FX_ESIGNAL && all[r].stop_signal && !fx_stop_signal()) fx_stop_request(all[r].stop_signal);
         return share_message(c, r, st);
     }

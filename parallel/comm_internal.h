@@ -16,6 +16,9 @@ enum { FX_COMM_SLOTS = 64 }; /* tickets that may be pending at once on one commu
 typedef struct fx_comm_family {
     int refs;
     char phase[96];
+    int phase_length; /* without its part */
+    void (*on_phase)(const char *, bool whole);
+    int culprit;      /* of the last failed vote, in the root's ranks; -1 none */
     double timeout_s; /* <= 0: wait for ever */
     fx_comm_stats stats;
     fx_status failed; /* sticky: the first failure of any wait or transport call */

@@ -41,12 +41,33 @@ bool fx_comm_launched(int *ranks, int *rank)
     return size > 1;
 }
 
+/* srun starts tasks whether or not it tells MPI how they meet; some MPI libraries end such a process in their
+ * start, with a page of text. */
+static fx_status check_wires(void)
+{
+    static const char *const wires[] = {"PMIX_RANK", "PMIX_NAMESPACE", "PMI_FD",
+                                        "PMI_RANK",  "PMI_PORT",       "OMPI_COMM_WORLD_SIZE"};
+    int tasks = 1, task = 0;
+    if (!fx_comm_launched(&tasks, &task) || !(getenv("SLURM_STEP_ID") || getenv("SLURM_STEPID")))
+        return FX_OK;
+    for (size_t i = 0; i < sizeof wires / sizeof wires[0]; i++)
+        if (getenv(wires[i])) return FX_OK;
+    return FX_FAIL(
+        FX_EINVAL,
+        "srun started %d tasks (this is task %d) but did not wire MPI to them, so each would be alone; "
+        "use 'srun --mpi=pmix' ('srun --mpi=list' shows what exists)",
+        tasks, task);
+}
+
 fx_status fx_comm_open(const char *kind, double timeout_s, fx_comm **out)
 {
     *out = NULL;
     if (!strcmp(kind, "auto")) kind = fx_comm_launched(NULL, NULL) ? "mpi" : "self";
     if (!strcmp(kind, "self")) return fx_comm_open_self(timeout_s, out);
-    if (!strcmp(kind, "mpi")) return fx_comm_open_mpi(timeout_s, out);
+    if (!strcmp(kind, "mpi")) {
+        FX_TRY(check_wires());
+        return fx_comm_open_mpi(timeout_s, out);
+    }
     return FX_FAIL(FX_EINVAL, "unknown transport '%s'; known: auto self mpi", kind);
 }
 

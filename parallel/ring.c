@@ -3,6 +3,8 @@
  * current one is used. Ring Attention (arXiv 2310.01889) */
 #include "parallel/exchange_internal.h"
 
+#include <stdio.h>
+
 /* Heads are done in a few pieces, so that the transport gets to move the next block in between. */
 enum { PIECES = 4 };
 
@@ -38,8 +40,11 @@ fx_status fx_ring_attend(fx_exchange *ex)
     const int ring = ex->opt.mesh.ring;
     fx_tensor k = ex->recv[FX_PART_K], v = ex->recv[FX_PART_V], free_k = ex->next_k, free_v = ex->next_v;
     bool first = true;
+    char part[64];
     for (int j = 0; j < ring; j++) {
         const bool last = j == ring - 1;
+        snprintf(part, sizeof part, "ring hop %d of %d", j + 1, ring - 1);
+        if (!ex->dry) fx_comm_set_part(ex->comm, last ? NULL : part);
         const int64_t rows = fx_exchange_group_rows(ex, (ex->ri - j + ring) % ring);
         const fx_tensor kj = fx_rows(k, 0, rows), vj = fx_rows(v, 0, rows);
         fx_ticket t = {-1, 0};

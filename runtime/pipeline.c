@@ -152,13 +152,31 @@ void fx_pipeline_close(fx_pipeline **pp)
 
 /* ---- per size ---- */
 
+/* All ranks of a node take theirs at once: checked together and before any does, so that none is killed for what
+ * its neighbour took. */
+static fx_status check_room(const fx_pipeline *p)
+{
+    const char *limit;
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    const int local = p->share.local_size > 1 ? p->share.local_size : 1;
+    const size_t have = fx_memory_share(local, &limit);
+    if (p->arena_bytes <= have) return FX_OK;
+    return FX_FAIL(FX_ENOMEM,
+                   "activations need %.2f GiB on each of %d ranks of this node, beside %.2f GiB of weights; "
+                   "%.2f GiB are available to each (%s); make the picture smaller or use more nodes",
+                   (double)p->arena_bytes / gib, local, (double)p->facts.weight_bytes / gib,
+                   (double)have / gib, limit);
+}
+
 /* Plans this size's memory, takes it, and opens the buffers; nothing is allocated in the step loop after this. */
 static fx_status open_session(fx_pipeline *p, fx_size size)
 {
     const fx_session_options opt = {p->facts.mesh, p->opt.layout, p->opt.exact, p->opt.dtype};
     const int rank = fx_comm_rank(p->comm), ranks = fx_comm_size(p->comm);
     fx_status st = fx_session_plan(&p->model, p->be, rank, ranks, &opt, size, &p->arena_bytes);
-    if (!st) st = fx_arena_open(NULL, p->arena_bytes, &p->arena);
+    if (!st) st = check_room(p);
+    FX_TRY(fx_comm_vote(p->comm, st, NULL));
+    st = fx_arena_open(NULL, p->arena_bytes, &p->arena);
     if (!st && rank == 0) {
         p->rgb = malloc((size_t)size.width * (size_t)size.height * 3);
         if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);

@@ -69,14 +69,13 @@ fx_status fx_watch_step(fx_session *s, int step)
     fx_status st = fx_count_nonfinite(s->be, s->noise, &bad);
     int64_t seen[3] = {bad, fx_stop_signal(), st};
     FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 3));
-    FX_TRY(st);
+    if (seen[2]) return fx_comm_vote(s->comm, st, NULL); /* all get its message */
     if (seen[1]) {
         fx_stop_request((int)seen[1]);
         return FX_FAIL(FX_ESIGNAL, "stopped by signal %d after step %d; no picture is written", (int)seen[1],
                        step + 1);
     }
-    FX_CHECK(!seen[2], FX_ECOMM, "another rank failed in step %d", step + 1);
-    return seen[0] ? locate(s, step) : FX_OK;
+    return seen[0] ? fx_comm_vote(s->comm, locate(s, step), NULL) : FX_OK;
 }
 
 fx_status fx_watch_pixels(fx_session *s, fx_tensor pixels)
@@ -84,14 +83,12 @@ fx_status fx_watch_pixels(fx_session *s, fx_tensor pixels)
     int64_t bad = 0;
     const fx_tensor rows =
         fx_view2(pixels.data, pixels.dtype, pixels.shape[0], pixels.shape[1] * pixels.shape[2]);
-    const fx_status st = fx_count_nonfinite(s->be, rows, &bad);
-    int64_t seen[2] = {bad, bad ? fx_comm_rank(s->comm) : -1};
-    FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 2));
-    FX_TRY(st);
-    FX_CHECK(!seen[0], FX_ENUMERIC,
-             "vae decoder, rank %d: %lld values are not finite; no picture is written; try --dtype f32, or "
-             "check the "
-             "model files",
-             (int)seen[1], (long long)seen[0]);
-    return FX_OK;
+    fx_status st = fx_count_nonfinite(s->be, rows, &bad);
+    if (st == FX_OK && bad)
+        st = FX_FAIL(
+            FX_ENUMERIC,
+            "vae decoder, rank %d: %lld values are not finite; no picture is written; try --dtype f32, "
+            "or check the model files",
+            fx_comm_rank(s->comm), (long long)bad);
+    return fx_comm_vote(s->comm, st, NULL);
 }

@@ -170,6 +170,23 @@ copy_model m && own_file m/scheduler/scheduler_config.json && sed -i 's/^{/{"shi
 bad_model "shift_terminal|use_karras_sigmas" "schedule that is not implemented"
 copy_model m && own_file m/vae/config.json && echo '{' >m/vae/config.json
 bad_model "vae/config.json" "config that is no JSON"
+# Names that lead out of a component's folder, though the file is there and good.
+copy_model m && cp -L m/$weights m/outside.safetensors
+for path in ../outside.safetensors "$work/m/outside.safetensors" ../transformer/diffusion_pytorch_model.safetensors; do
+    printf '{"weight_map": {"proj_out.bias": "%s"}}' "$path" >m/transformer/diffusion_pytorch_model.safetensors.index.json
+    fx generate -m m -p x --steps 1 -o out/bad.png
+    refused 3 "index.json.*proj_out.bias.*in this folder" "an index entry $path"
+done
+# Paths in configs are those of the machine that made them: nothing is opened by them.
+copy_model m
+for file in model_index.json transformer/config.json tokenizer/tokenizer_config.json tokenizer_2/tokenizer_config.json; do
+    [ -e "m/$file" ] || continue
+    edit "m/$file" '0,/^ *{/s//{"_name_or_path": "\/etc\/passwd", "name_or_path": "..\/..", "vocab_file": "\/nowhere\/vocab.json", "tokenizer_file": "..\/none",/'
+done
+gen -o plain.png --dump plain
+fx generate -m m -p "a slice of pizza on a blue background" --steps 2 --t5-len 16 -S 1 --threads 1 -o paths.png --dump paths
+check "paths in configs: exit code" rc_is 0
+check "paths in configs: the same pixels" cmp plain/rgb8.npy paths/rgb8.npy
 printf 'GGUF\003\0\0\0' >x.gguf
 fx inspect x.gguf
 check "GGUF: exit 3" rc_is 3

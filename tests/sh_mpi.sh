@@ -67,9 +67,9 @@ fault() { # what, wanted exit code (of mpirun: 137 when it saw the kill), wanted
     verdict $good "fault '$1': mpirun returned $code, want $2 and '$3'"
 }
 
-fault late 5 "FX_ECOMM after 1.* s: rank [012] waited 1 s in 'denoise step 3' for rank 3; "
-fault stopped 5 "FX_ECOMM after 1.* s: rank [012] waited 1 s in 'denoise step 3' for rank 3; "
-fault signal 143 "FX_ESIGNAL after 0.0 s: stopped by signal 15 in 'denoise step 3'"
+fault late 5 "FX_ECOMM after [1-9].* s: rank [012] waited 1 s in 'denoise step 3' for rank 3; "
+fault stopped 5 "FX_ECOMM after [1-9].* s: rank [012] waited 1 s in 'denoise step 3' for rank 3; "
+fault signal 143 "FX_ESIGNAL after 0\.. s: stopped by signal 15 in 'denoise step 3'"
 # mpirun may end the job before the survivors' deadline: the code is its own (137) then.
 start 4 "$fault" killed
 code=$?

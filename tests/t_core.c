@@ -266,6 +266,8 @@ static void t_clock(void)
     T_CHECK(took >= 0.019 && took < 5, "20 ms took %g s", took);
     const size_t have = fx_memory_available(&limit);
     T_CHECK(have > 0 && have < SIZE_MAX && limit && limit[0], "%zu", have);
+    const size_t part = fx_memory_share(1000, &limit); /* an address space is each one's own */
+    T_CHECK(part <= have / 100 || strstr(limit, "address"), "a thousandth of %zu is %zu", have, part);
     enum { TAKE = 64 << 20 };
     const fx_memory before = fx_memory_read();
     fx_arena *a;

@@ -144,7 +144,13 @@ static size_t address_room(void)
 
 size_t fx_memory_available(const char **limited_by)
 {
-    const size_t system = system_room(), group = cgroup_room(), space = address_room();
+    return fx_memory_share(1, limited_by);
+}
+
+size_t fx_memory_share(int processes, const char **limited_by)
+{
+    const size_t parts = processes > 1 ? (size_t)processes : 1;
+    const size_t system = system_room() / parts, group = cgroup_room() / parts, space = address_room();
     const size_t least = smaller(system, smaller(group, space));
     if (limited_by)
         *limited_by = least == system  ? "free memory of this machine"

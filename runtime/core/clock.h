@@ -18,6 +18,9 @@ fx_memory fx_memory_read(void);
 /* Bytes this process may still take: the least of MemAvailable, its cgroups' limits (page cache counts as
  * free) and RLIMIT_AS. *limited_by (may be NULL) names which one in words. */
 size_t fx_memory_available(const char **limited_by);
+/* The same for each of so many processes of this node that are about to take equal parts at the same time: the
+ * machine and the cgroup have their room once, RLIMIT_AS is each one's own. */
+size_t fx_memory_share(int processes, const char **limited_by);
 
 #ifdef __cplusplus
 }
