@@ -17,13 +17,13 @@
 #include "launch/outputs.h"
 #include "launch/progress.h"
 #include "launch/prompt.h"
+#include "launch/recipe.h"
 #include "launch/report.h"
 #include "launch/talk.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
 #include "runtime/io/png.h"
 #include "runtime/pipeline.h"
-#include "runtime/request.h"
 
 typedef struct job {
     fx_run *s;
@@ -37,19 +37,6 @@ typedef struct job {
 } job;
 
 /* ---- before the weights ---- */
-
-/* What can be refused from the configs alone is refused before 30 GB are read. */
-static fx_status check_model(const fx_options *o, int ranks)
-{
-    static fx_look look;
-    fx_mesh mesh;
-    FX_TRY(fx_look_at(o->model, &look));
-    FX_CHECK(!look.problems, FX_EFORMAT, "model %s: %s", o->model, look.problem[0]);
-    if (!look.configs) return FX_OK;
-    if (o->width) FX_TRY(fx_request_check_side("width", (int)o->width, (int)look.multiple));
-    if (o->height) FX_TRY(fx_request_check_side("height", (int)o->height, (int)look.multiple));
-    return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
-}
 
 static fx_status draw_seed(fx_run *s, fx_options *o)
 {
@@ -81,7 +68,7 @@ static fx_status prepare(job *j)
     o->prompt = j->prompt;
     FX_TRY(draw_seed(s, o));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
-    FX_TRY(fx_run_vote(s, s->rank == 0 ? check_model(o, s->ranks) : FX_OK));
+    FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_recipe_check(o, s->ranks) : FX_OK));
     FX_TRY(fx_agree_model(s, o->model));
     if (!strcmp(o->backend, "auto")) o->backend = fx_backend_auto();
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
@@ -89,24 +76,6 @@ static fx_status prepare(job *j)
 }
 
 /* ---- load ---- */
-
-static fx_pipeline_options pipeline_options(job *j)
-{
-    const fx_options *o = &j->used;
-    fx_pipeline_options p = fx_pipeline_default_options(o->model);
-    p.backend = o->backend;
-    p.dtype = strcmp(o->dtype, "f32") ? FX_BF16 : FX_F32;
-    p.threads = (int)o->threads;
-    p.ulysses = (int)o->ulysses;
-    p.ring = (int)o->ring;
-    p.layout = !strcmp(o->layout, "even")     ? FX_LAYOUT_EVEN
-               : !strcmp(o->layout, "stream") ? FX_LAYOUT_STREAM
-                                              : FX_LAYOUT_AUTO;
-    p.exact = !strcmp(o->exact, "on") ? FX_EXACT_ON : !strcmp(o->exact, "off") ? FX_EXACT_OFF : FX_EXACT_AUTO;
-    p.progress = fx_progress_show;
-    p.progress_ctx = &j->progress;
-    return p;
-}
 
 static fx_status same_model(job *j)
 {
@@ -123,7 +92,9 @@ static fx_status same_model(job *j)
 
 static fx_status load(job *j)
 {
-    const fx_pipeline_options p = pipeline_options(j);
+    fx_pipeline_options p = fx_recipe_pipeline(&j->used);
+    p.progress = fx_progress_show;
+    p.progress_ctx = &j->progress;
     const double start = fx_now_s();
     FX_TRY(fx_pipeline_open(&p, j->s->comm, &j->pipe));
     j->facts = fx_pipeline_facts(j->pipe);
@@ -132,19 +103,6 @@ static fx_status load(job *j)
 }
 
 /* ---- header and notes ---- */
-
-static fx_request make_request(const fx_options *o)
-{
-    fx_request r = fx_default_request(o->prompt);
-    r.width = (int)o->width;
-    r.height = (int)o->height;
-    r.steps = (int)o->steps;
-    r.guidance = o->guidance;
-    r.seed = o->seed;
-    r.t5_len = (int)o->t5_len;
-    r.dump_dir = o->dump;
-    return r;
-}
 
 /* The defaults of the model become the values used. */
 static void take_defaults(fx_options *o, const fx_request *r)
@@ -229,7 +187,7 @@ static fx_status one_picture(job *j, const fx_request *request)
 static fx_status pictures(job *j)
 {
     fx_options *o = &j->used;
-    fx_request request = make_request(o);
+    fx_request request = fx_recipe_request(o);
     FX_TRY(fx_run_vote(j->s, fx_pipeline_complete(j->pipe, &request)));
     take_defaults(o, &request);
     print_header(j);

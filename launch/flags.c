@@ -1,6 +1,8 @@
 /* The table of flags and the table of subcommands: the only place where a flag is described. */
 #include "launch/options.h"
 
+/* Flags of what is computed belong to both commands that compute; those of files to generate alone. */
+#define RUNS      (FX_CMD_GENERATE | FX_CMD_SELFTEST)
 #define AT(field) offsetof(fx_options, field)
 #define SWITCH(name, letter, field, help, commands)                                                          \
     {                                                                                                        \
@@ -8,23 +10,23 @@
     }
 #define TEXT(name, letter, arg, field, fallback, help, pixels)                                               \
     {                                                                                                        \
-        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, FX_CMD_GENERATE,       \
-            pixels                                                                                           \
+        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, RUNS, pixels           \
+    }
+#define FILE_TEXT(name, letter, arg, field, fallback, help)                                                  \
+    {                                                                                                        \
+        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, FX_CMD_GENERATE, false \
     }
 #define INT(name, alias, letter, field, lo, hi, fallback, help, pixels)                                      \
     {                                                                                                        \
-        name, alias, letter, FX_FLAG_INT, "N", AT(field), lo, hi, NULL, fallback, help, FX_CMD_GENERATE,     \
-            pixels                                                                                           \
+        name, alias, letter, FX_FLAG_INT, "N", AT(field), lo, hi, NULL, fallback, help, RUNS, pixels         \
     }
 #define REAL(name, letter, arg, field, lo, hi, fallback, help, pixels)                                       \
     {                                                                                                        \
-        name, NULL, letter, FX_FLAG_REAL, arg, AT(field), lo, hi, NULL, fallback, help, FX_CMD_GENERATE,     \
-            pixels                                                                                           \
+        name, NULL, letter, FX_FLAG_REAL, arg, AT(field), lo, hi, NULL, fallback, help, RUNS, pixels         \
     }
 #define CHOICE(name, field, choices, fallback, help, pixels)                                                 \
     {                                                                                                        \
-        name, NULL, 0, FX_FLAG_CHOICE, choices, AT(field), 0, 0, choices, fallback, help, FX_CMD_GENERATE,   \
-            pixels                                                                                           \
+        name, NULL, 0, FX_FLAG_CHOICE, choices, AT(field), 0, 0, choices, fallback, help, RUNS, pixels       \
     }
 
 const fx_flag fx_flags[] = {
@@ -33,16 +35,17 @@ const fx_flag fx_flags[] = {
     TEXT("prompt", 'p', "TEXT", prompt, "required, may be empty", "what to draw", true),
     TEXT("prompt-file", 0, "FILE", prompt_file, NULL,
          "read the prompt from a UTF-8 file; - is the standard input", false),
-    TEXT("output", 'o', "FILE", output, "fluxpar-SEED.png",
-         "PNG to write; with -n, name.png becomes name-SEED.png", false),
-    INT("count", NULL, 'n', count, 1, 10000, "1", "number of images, with seeds S, S+1, ...", false),
+    FILE_TEXT("output", 'o', "FILE", output, "fluxpar-SEED.png",
+              "PNG to write; with -n, name.png becomes name-SEED.png"),
+    {"count", NULL, 'n', FX_FLAG_INT, "N", AT(count), 1, 10000, NULL, "1",
+     "number of images, with seeds S, S+1, ...", FX_CMD_GENERATE, false},
     INT("width", NULL, 'W', width, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
     INT("height", NULL, 'H', height, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
     INT("steps", NULL, 0, steps, 1, 1000, "28; 4 without guidance embedding", "denoising steps", true),
     REAL("guidance", 'g', "X", guidance, 0, 100, "3.5",
          "distilled guidance; ignored by models without its embedding", true),
     {"seed", NULL, 'S', FX_FLAG_SEED, "N", AT(seed), 0, 0, NULL, "random, printed",
-     "of the noise: the same seed gives the same picture on any number of ranks", FX_CMD_GENERATE, true},
+     "of the noise: the same seed gives the same picture on any number of ranks", RUNS, true},
     INT("t5-len", NULL, 0, t5_len, 1, 512, "the model's",
         "text tokens; longer prompts are cut with a warning", true),
     INT("ulysses", "ulysses-degree", 0, ulysses, 1, 65536, "gcd(heads, ranks)", "ranks that share the heads",
@@ -63,22 +66,25 @@ const fx_flag fx_flags[] = {
     CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", true),
     REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
          false),
-    TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON", false),
-    TEXT("dump", 0, "DIR", dump, NULL,
-         "write intermediate tensors as .npy files (with -n: of the first picture)", false),
-    SWITCH("json", 0, json, "print JSON on the standard output", FX_CMD_INSPECT | FX_CMD_INFO),
+    FILE_TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON"),
+    FILE_TEXT("dump", 0, "DIR", dump, NULL,
+              "write intermediate tensors as .npy files (with -n: of the first picture)"),
+    SWITCH("json", 0, json, "print JSON on the standard output",
+           FX_CMD_SELFTEST | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
-           FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+           RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("verbose", 'v', verbose, "details, the phases of all ranks, and the source line of an error",
-           FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+           RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE),
-    SWITCH("help", 'h', help, "print this help", FX_CMD_GENERATE | FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("help", 'h', help, "print this help", RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
 };
 const int fx_flag_count = sizeof fx_flags / sizeof fx_flags[0];
 
 const fx_command_row fx_command_rows[] = {
     {"generate", FX_CMD_GENERATE, true, "[mpirun -np RANKS] fluxpar generate -m DIR -p TEXT [flags]",
      "make a picture from a prompt, on one or many ranks"},
+    {"selftest", FX_CMD_SELFTEST, true, "[mpirun -np RANKS] fluxpar selftest -m DIR [flags]",
+     "do these ranks compute what one rank computes: latents of each step and blocks compared"},
     {"inspect", FX_CMD_INSPECT, false, "fluxpar inspect PATH [--json]",
      "what is this model: kind, sizes, dtypes, missing parts"},
     {"info", FX_CMD_INFO, false, "fluxpar info IMG.png [--json]", "how was this picture made"},

@@ -12,7 +12,8 @@ static const char intro[] =
 static const char outro[] =
     "\n"
     "Exit codes: 0 ok, 2 usage or launch, 3 model file, 4 device or driver, 5 communication or peer lost,\n"
-    "6 non-finite numbers, 7 output or part of a batch failed, 8 memory, 130/143 stopped by a signal.\n";
+    "6 non-finite numbers or selftest found a difference, 7 output or part of a batch failed, 8 memory, "
+    "130/143 stopped by a signal.\n";
 
 static const char generate_notes[] =
     "\n"
@@ -20,6 +21,22 @@ static const char generate_notes[] =
     "standard output gets one line per picture, its path. With the same seed every mesh, unless --exact is "
     "off,\n"
     "writes the same bytes as one rank.\n";
+
+static const char selftest_notes[] = "\n"
+                                     "The picture is made twice with one seed: by rank 0 alone, while the "
+                                     "others wait, then by all ranks; on one rank\n"
+                                     "by one thread, then by --threads. The latents after each step and "
+                                     "every block's output are compared. Equal bits\n"
+                                     "are demanded where they are promised; with --exact off on a ring, or "
+                                     "--backend onednn, a row may be apart by a\n"
+                                     "relative error of 1e-3 (f32) or 0.1 (bf16). The first step, block and "
+                                     "rank that differ are named, exit code 6.\n"
+                                     "Defaults: a fixed prompt, 4 steps, seed 1. --timeout counts while all "
+                                     "ranks work; while rank 0 works alone, a\n"
+                                     "rank waits --timeout times RANKS for its next sign. Rank 0 keeps the "
+                                     "first run's blocks in memory, 4 GiB of them\n"
+                                     "or one step's; later steps have their latents compared. --json prints "
+                                     "the result as JSON instead of lines.\n";
 
 /* "text, wrapped at 110 columns" starting in column 32. */
 static void print_wrapped(FILE *to, const char *text)
@@ -83,6 +100,7 @@ void fx_options_help(FILE *to, unsigned command)
     for (int i = 0; i < fx_flag_count; i++)
         if (fx_flags[i].commands & command) print_flag(to, &fx_flags[i]);
     if (command == FX_CMD_GENERATE) fputs(generate_notes, to);
+    if (command == FX_CMD_SELFTEST) fputs(selftest_notes, to);
     fputs(outro, to);
 }
 

@@ -197,7 +197,7 @@ static fx_status unknown_command(const char *word)
     for (int i = 0; i < fx_command_row_count; i++) strcat(strcat(words, fx_command_rows[i].name), "|");
     if (!word)
         return FX_FAIL(FX_EINVAL, "no subcommand; it is one of %s; see 'fluxpar --help'",
-                       "generate, inspect, info, version");
+                       "generate, selftest, inspect, info, version");
     if (word[0] == '-')
         return FX_FAIL(
             FX_EINVAL,
@@ -206,9 +206,10 @@ static fx_status unknown_command(const char *word)
     if (fx_nearest(word, words, near, sizeof near))
         return FX_FAIL(FX_EINVAL, "unknown subcommand %s; did you mean %s?; see 'fluxpar --help'", word,
                        near);
-    return FX_FAIL(
-        FX_EINVAL,
-        "unknown subcommand %s; it is one of generate, inspect, info, version; see 'fluxpar --help'", word);
+    return FX_FAIL(FX_EINVAL,
+                   "unknown subcommand %s; it is one of generate, selftest, inspect, info, version; see "
+                   "'fluxpar --help'",
+                   word);
 }
 
 /* ---- the walk over argv ---- */
@@ -268,11 +269,11 @@ static fx_status parse_letters(fx_options *o, args *a, const char *arg)
 static fx_status positional(fx_options *o, const char *arg)
 {
     const fx_command_row *cmd = fx_command_of(o->command);
-    if (o->command == FX_CMD_GENERATE)
+    if (cmd->ranks)
         return FX_FAIL(FX_EINVAL,
                        "'%s' stands alone; a prompt is given with -p and in quotes, a model with -m; see "
-                       "'fluxpar generate --help'",
-                       arg);
+                       "'fluxpar %s --help'",
+                       arg, cmd->name);
     if (o->path || o->command == FX_CMD_VERSION)
         return FX_FAIL(FX_EINVAL, "'%s' is one argument too many; the form is '%s'", arg, cmd->usage);
     o->path = arg;
@@ -308,10 +309,10 @@ static void set_defaults(fx_options *o)
 static fx_status check_required(const fx_options *o)
 {
     if (o->help) return FX_OK;
-    if (o->command == FX_CMD_GENERATE) {
+    if (fx_command_of(o->command)->ranks) {
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");
-        FX_CHECK(o->prompt || o->prompt_file, FX_EINVAL,
+        FX_CHECK(o->prompt || o->prompt_file || o->command == FX_CMD_SELFTEST, FX_EINVAL,
                  "no prompt; say what to draw with -p; the empty prompt is -p ''");
         FX_CHECK(!o->prompt || !o->prompt_file, FX_EINVAL,
                  "-p and --prompt-file are both given; only one prompt is possible; drop one");

@@ -10,7 +10,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { FX_CMD_GENERATE = 1, FX_CMD_INSPECT = 2, FX_CMD_INFO = 4, FX_CMD_VERSION = 8, FX_CMD_HELP = 16 };
+enum {
+    FX_CMD_GENERATE = 1,
+    FX_CMD_INSPECT = 2,
+    FX_CMD_INFO = 4,
+    FX_CMD_VERSION = 8,
+    FX_CMD_HELP = 16,
+    FX_CMD_SELFTEST = 32
+};
 
 /* The values. Numbers that were not given are 0 (guidance -1): the model folder supplies them later. */
 typedef struct fx_options {

@@ -15,6 +15,13 @@
 #include "runtime/session.h"
 #include "runtime/watch.h"
 
+/* Who looks on in a step: the dump (first step) and the request's onlooker. */
+typedef struct gallery {
+    const fx_session *s;
+    const fx_request *r;
+    int step;
+} gallery;
+
 struct fx_pipeline {
     fx_pipeline_options opt;
     fx_comm *comm; /* borrowed */
@@ -27,6 +34,7 @@ struct fx_pipeline {
     size_t arena_bytes;
     fx_session session;
     bool session_open;
+    gallery gallery;
     fx_text_ids ids;
     uint8_t *rgb; /* rank 0 */
     fx_rank_report *reports;
@@ -197,10 +205,17 @@ static fx_status ensure_session(fx_pipeline *p, const fx_request *r)
 
 /* ---- one picture ---- */
 
+static fx_status show(const gallery *g, const char *name, int segment, fx_tensor rows)
+{
+    const fx_sight sight = {g->step, name, &g->s->layout, segment, rows, g->s->be};
+    return g->r->onlooker ? g->r->onlooker(g->r->onlooker_ctx, &sight) : FX_OK;
+}
+
 static fx_status observe_block(void *ctx, const char *name, int segment, fx_tensor rows)
 {
-    const fx_session *s = ctx;
-    return fx_dump_segment(s->dump, name, &s->layout, segment, rows);
+    const gallery *g = ctx;
+    if (g->s->dump && g->step == 0) FX_TRY(fx_dump_segment(g->s->dump, name, &g->s->layout, segment, rows));
+    return show(g, name, segment, rows);
 }
 
 static fx_status dump_text(const fx_session *s, const fx_text_ids *ids)
@@ -235,7 +250,9 @@ static fx_status encode_text(fx_pipeline *p, const fx_request *r)
     FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, r->seed));
     if (s->dump) FX_TRY(dump_text(s, &p->ids));
-    return fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, r->guidance);
+    FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, r->guidance));
+    FX_TRY(show(&p->gallery, "text", FX_TEXT, s->dit.context));
+    return show(&p->gallery, "noise", FX_IMAGE, s->latents);
 }
 
 static fx_status denoise(fx_pipeline *p)
@@ -247,12 +264,14 @@ static fx_status denoise(fx_pipeline *p)
         const double step_begin_s = fx_now_s();
         snprintf(phase, sizeof phase, "denoise step %d", step + 1);
         fx_comm_set_phase(p->comm, phase);
-        s->dit.observe = s->dump && step == 0 ? observe_block : NULL;
-        s->dit.observe_ctx = s;
+        p->gallery.step = step;
+        s->dit.observe = p->gallery.r->onlooker || (s->dump && step == 0) ? observe_block : NULL;
+        s->dit.observe_ctx = &p->gallery;
         FX_TRY(fx_dit_step(&s->dit, step, s->latents, s->noise));
         FX_TRY(fx_watch_step(s, step));
         FX_TRY(fx_session_euler(s, step));
         if (s->dump) FX_TRY(dump_step(s, step));
+        FX_TRY(show(&p->gallery, "latents", FX_IMAGE, s->latents));
         s->step_s[step] = fx_now_s() - step_begin_s;
         on_phase(p, FX_PHASE_DENOISE, (size_t)step + 1, (size_t)s->size.steps, begin_s);
     }
@@ -324,6 +343,7 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     fx_comm_set_phase(p->comm, "plan");
     FX_TRY(ensure_session(p, &r));
     p->session.dump = r.dump_dir ? &dump : NULL;
+    p->gallery = (gallery){&p->session, &r, 0};
     fx_comm_reset_statistics(p->comm);
 
     mark_s[0] = fx_now_s();
@@ -338,6 +358,7 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     mark_s[3] = fx_now_s();
     on_phase(p, FX_PHASE_VAE, 1, 1, mark_s[2]);
     p->session.dump = NULL;
+    p->session.dit.observe = NULL;
     FX_TRY(fill_result(p, mark_s, denoise_wait_s, out));
     if (!with_decoder) out->rgb = NULL;
     return FX_OK;

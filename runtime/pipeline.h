@@ -45,6 +45,20 @@ typedef struct fx_pipeline_options {
     void *progress_ctx;
 } fx_pipeline_options;
 
+/* What a run shows of itself, on every rank at the same moments: "text" (embedded) and "noise" before step 0, in each
+ * step every block's output ("double_NN_txt", "double_NN_img", "single_NN") and then "latents". */
+typedef struct fx_sight {
+    int step; /* from 0 */
+    const char *name;
+    const fx_layout *layout;
+    int segment;    /* FX_TEXT, FX_IMAGE, FX_ALL: rows[layout's local rows of it, columns] */
+    fx_tensor rows; /* this rank's, in the backend's memory */
+    fx_backend *be;
+} fx_sight;
+
+/* May be collective over the pipeline's comm. A failure ends the run. */
+typedef fx_status (*fx_onlooker)(void *ctx, const fx_sight *);
+
 typedef struct fx_request {
     const char *prompt; /* UTF-8; "" is valid */
     int width, height;  /* pixels; 0 = the model's own size */
@@ -53,6 +67,8 @@ typedef struct fx_request {
     uint64_t seed;
     int t5_len;           /* 0 = model_max_length of tokenizer_2, at most 512 */
     const char *dump_dir; /* NULL, or an existing folder for .npy files (rank 0 writes) */
+    fx_onlooker onlooker; /* NULL, or called with everything in fx_sight */
+    void *onlooker_ctx;
 } fx_request;
 
 /* Times in seconds are the maximum over ranks. */

@@ -1,0 +1,47 @@
+/* Flags into pipeline options and a request; see recipe.h. */
+#include "launch/recipe.h"
+
+#include <string.h>
+
+#include "launch/model_look.h"
+#include "runtime/request.h"
+
+fx_status fx_recipe_check(const fx_options *o, int ranks)
+{
+    static fx_look look;
+    fx_mesh mesh;
+    FX_TRY(fx_look_at(o->model, &look));
+    FX_CHECK(!look.problems, FX_EFORMAT, "model %s: %s", o->model, look.problem[0]);
+    if (!look.configs) return FX_OK;
+    if (o->width) FX_TRY(fx_request_check_side("width", (int)o->width, (int)look.multiple));
+    if (o->height) FX_TRY(fx_request_check_side("height", (int)o->height, (int)look.multiple));
+    return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
+}
+
+fx_pipeline_options fx_recipe_pipeline(const fx_options *o)
+{
+    fx_pipeline_options p = fx_pipeline_default_options(o->model);
+    p.backend = o->backend;
+    p.dtype = strcmp(o->dtype, "f32") ? FX_BF16 : FX_F32;
+    p.threads = (int)o->threads;
+    p.ulysses = (int)o->ulysses;
+    p.ring = (int)o->ring;
+    p.layout = !strcmp(o->layout, "even")     ? FX_LAYOUT_EVEN
+               : !strcmp(o->layout, "stream") ? FX_LAYOUT_STREAM
+                                              : FX_LAYOUT_AUTO;
+    p.exact = !strcmp(o->exact, "on") ? FX_EXACT_ON : !strcmp(o->exact, "off") ? FX_EXACT_OFF : FX_EXACT_AUTO;
+    return p;
+}
+
+fx_request fx_recipe_request(const fx_options *o)
+{
+    fx_request r = fx_default_request(o->prompt);
+    r.width = (int)o->width;
+    r.height = (int)o->height;
+    r.steps = (int)o->steps;
+    r.guidance = o->guidance;
+    r.seed = o->seed;
+    r.t5_len = (int)o->t5_len;
+    r.dump_dir = o->dump;
+    return r;
+}

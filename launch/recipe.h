@@ -1,0 +1,13 @@
+/* From flags to what the library is asked for: the same for generate and selftest. */
+#ifndef FX_LAUNCH_RECIPE_H
+#define FX_LAUNCH_RECIPE_H
+
+#include "launch/options.h"
+#include "runtime/pipeline.h"
+
+/* What can be refused from the configs alone is refused before 30 GB are read: model, size, mesh. */
+fx_status fx_recipe_check(const fx_options *, int ranks);
+fx_pipeline_options fx_recipe_pipeline(const fx_options *);
+fx_request fx_recipe_request(const fx_options *); /* defaults are filled in by fx_pipeline_complete */
+
+#endif
