@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds fluxpar and runs its tests. The last line is 'N passed, N failed, N skipped'; exit 1 when something failed.
 #   ./tests/run.sh [--quick] [--long] [--build DIR] [--no-build] [--list] [PATTERN...]
-# --quick: the list in tests/quick.txt only (sanitizer builds); --long: a longer limit per test, and FX_LONG=1 for them;
+# --quick: the list in tests/quick.txt only (sanitizer builds); --long: more tests, a longer limit for each, and FX_LONG=1;
 # --build DIR: another build folder (default build/; a new one is configured as Release); PATTERN: names with * and ?.
 set -euo pipefail
 export LC_ALL=C
@@ -54,6 +54,7 @@ for file in "$tests_dir"/t_*.c "$tests_dir"/check_*.c "$tests_dir"/sh_*.sh; do
     [ -e "$file" ] || continue
     name=$(basename "$file")
     name=${name%.*}
+    [ "$long" = 1 ] || ! sed -n 2p "$file" | grep -q '^# Long target:' || continue
     # A program that needs ranks or arguments says which script runs it.
     case $file in *.c) ! head -n 10 "$file" | grep -qiE 'run by: *sh_|run under mpirun by tests/sh_' || continue ;; esac
     if wanted "$name"; then names+=("$name"); fi
@@ -128,7 +129,7 @@ run_one() {
     [ "$code" != 124 ] || echo "    ended after its limit of $limit s"
     case $verdict in FAILED*) bad+=("$name") ;; esac
     case $verdict in FAILED*) tail -n 60 "$log_dir/$name" | cut -c -300 | sed 's/^/    | /' ;; esac
-    grep -ahE '^(skipped|[a-z_0-9]+: skipped): ' "$log_dir/$name" | cut -c -200 | sed 's/^/    /' | head -n 5 || true
+    grep -ahE '^(skipped|[a-z_0-9]+: (skipped|note)): ' "$log_dir/$name" | cut -c -200 | sed 's/^/    /' | head -n 5 || true
 }
 
 for name in "${names[@]+"${names[@]}"}"; do run_one "$name"; done

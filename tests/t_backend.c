@@ -69,6 +69,50 @@ static void t_checks(void)
     refused(fx_linear(be, y, fx_cols(x, 0, 3), missing, fx_none(), FX_ACT_NONE), "not loaded");
 }
 
+static fx_tensor floats(int64_t n)
+{
+    fx_tensor t;
+    T_OK(fx_push1(be->arena, FX_F32, n, &t));
+    memset(t.data, 0, fx_bytes(t));
+    return t;
+}
+
+/* No op reads what it has written: each output laid over each input, by one row. */
+static void t_apart(void)
+{
+    const fx_act act = FX_ACT_NONE;
+    const fx_tensor none = fx_none(), both = push(2, 5, 8, 0), up = fx_rows(both, 0, 4),
+                    low = fx_rows(both, 1, 4);
+    const fx_tensor o = fx_heads(up, 2), at = fx_heads(low, 2), far = push(3, 4, 2, 4),
+                    row = push(1, 8, 0, 0);
+    const fx_tensor lses = push(2, 3, 4, 0), lse = fx_rows(lses, 0, 2), lse2 = fx_rows(lses, 1, 2);
+    const fx_tensor apart = push(2, 2, 4, 0), w = floats(8), near = fx_view2(o.data, FX_F64, 2, 4);
+    refused(fx_attention(be, o, none, at, far, far, none, 1), "attention: o [4,2,4] f64 at");
+    refused(fx_attention(be, o, none, far, at, far, none, 1), "overlaps k");
+    refused(fx_attention(be, o, none, far, far, at, none, 1), "overlaps v");
+    refused(fx_attention(be, o, near, far, far, far, none, 1), "overlaps o");
+    refused(fx_attention_merge(be, o, lse, at, apart), "overlaps o2");
+    refused(fx_attention_merge(be, o, lse, far, lse2), "overlaps lse2");
+    refused(fx_norm_mod(be, up, low, row, row, 0), "overlaps x");
+    refused(fx_layer_norm(be, up, low, w, w, 0), "overlaps x");
+    refused(fx_rms_norm(be, up, low, w, 0), "overlaps x");
+    refused(fx_gate_add(be, up, row, low), "overlaps y");
+    refused(fx_gate_add(be, up, fx_row(low, 1), push(2, 4, 8, 0)), "overlaps gate");
+    refused(fx_qk_norm_rope(be, o, at, none, none, 0), "overlaps x");
+    refused(fx_axpy(be, up, low, 1), "overlaps y");
+    refused(fx_glu(be, up, low, push(2, 4, 8, 0), act), "overlaps a");
+    refused(fx_glu(be, up, push(2, 4, 8, 0), low, act), "overlaps b");
+    refused(fx_row_stats(be, fx_view3(o.data, FX_F64, 4, 2, 2), at), "overlaps x");
+    refused(fx_group_norm(be, o, at, push(3, 4, 2, 2), fx_slice(w, 0, 0, 4), fx_slice(w, 0, 0, 4), 2, 0, act),
+            "overlaps x");
+    refused(fx_upsample2x(be, fx_view3(o.data, FX_F64, 4, 4, 2), fx_view3(at.data, FX_F64, 2, 2, 2)),
+            "overlaps x");
+    refused(fx_embed(be, up, low, fx_view1(w.data, FX_I32, 4)), "overlaps table");
+    refused(fx_embed(be, up, push(2, 4, 8, 0), fx_view1(up.data, FX_I32, 4)), "overlaps ids");
+    refused(fx_to_rgb8(be, fx_view3(o.data, FX_U8, 2, 2, 3), fx_view3(o.data, FX_F64, 2, 2, 3)),
+            "overlaps x");
+}
+
 /* Plan: the same peak as the real run, flops counted, no data touched (the measuring arena's addresses would
  * fault). */
 static fx_status small_graph(fx_backend *b, fx_weight w)
@@ -131,7 +175,7 @@ int main(void)
 {
     T_OK(fx_backend_open("ref", FX_F32, 2, &be));
     T_OK(fx_arena_open(NULL, 1 << 20, &be->arena));
-    void (*const tests[])(void) = {t_checks, t_plan, t_registry};
+    void (*const tests[])(void) = {t_checks, t_apart, t_plan, t_registry};
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         const size_t mark = fx_mark(be->arena);
         tests[i]();

@@ -149,6 +149,8 @@ static void t_broken_sizes(void)
     broken(ONE("\"F32\"", "[2]", 0, 8), 7, -1, "download incomplete", "bytes");
     broken(ONE("\"F32\"", "[2]", 0, 8), 9, -1, "1 trailing bytes", "damaged");
     broken(ONE("\"F32\"", "[2]", 0, 8), 8, 1000, "1008", "download incomplete");
+    broken(ONE("\"F32\"", "[2]", 0, 8), 8, (long long)strlen(ONE("\"F32\"", "[2]", 0, 8)) + 9,
+           "its header alone takes", "download incomplete");
     broken(ONE("\"F32\"", "[2]", 0, 8), 8, 200000000, "not a safetensors file", "200000000");
     broken(ONE("\"F32\"", "[2]", 0, 8), 8, 0x7fffffffffffffffLL, "not a safetensors file", "header");
     broken("<html>gated</html>", 0, -1, "not a safetensors file", "header");

@@ -32,6 +32,22 @@ static void t_json_files(void)
     T_REFUSED(fx_json_load(in_scratch("fifo"), 0, &root), FX_EREAD, "pipe");
 }
 
+/* As deep as is allowed, with brackets in strings that do not count, and one more. */
+static void t_json_depth(void)
+{
+    char text[2 * FX_JSON_DEPTH + 32] = "";
+    for (int more = 0; more < 2; more++) {
+        const int depth = FX_JSON_DEPTH + more;
+        memset(text, '[', (size_t)depth);
+        const int n = snprintf(text + depth, sizeof text - (size_t)depth, "\"[{\\\"[\"");
+        memset(text + depth + n, ']', (size_t)depth);
+        json_error_t error;
+        json_t *root = fx_json_parse(text, (size_t)(2 * depth + n), &error);
+        T_CHECK((root != NULL) == (more == 0), "%d brackets: %s", depth, root ? "parsed" : error.text);
+        json_decref(root);
+    }
+}
+
 static void t_json_numbers(const fx_config *c)
 {
     const int64_t eight = 8;
@@ -260,6 +276,7 @@ int main(void)
 {
     if (!scratch_open()) return 1;
     t_json_files();
+    t_json_depth();
     t_config();
     t_generator();
     t_scale();

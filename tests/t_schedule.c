@@ -105,6 +105,13 @@ static void t_refused(void)
         fx_scheduler_load(config("{" CLASS ", \"shift_terminal\": null, \"use_karras_sigmas\": false}"), &c));
     T_CHECK(fx_sigmas(&c, 0, 16, s) == FX_EINVAL && fx_sigmas(&c, 1001, 16, s) == FX_EINVAL,
             "steps 1 to 1000");
+    /* a picture so large that exp(mu) is infinite: each sigma is looked at, the only one too */
+    float many[FX_STEPS_MAX + 1];
+    T_OK(fx_scheduler_load(config("{" CLASS ", \"use_dynamic_shifting\": true}"), &c));
+    T_OK(fx_sigmas(&c, FX_STEPS_MAX, 100000, many));
+    T_REFUSED(fx_sigmas(&c, 1, 1000000, many), FX_EINVAL, "1000000 image tokens", "sigma 0 is not finite");
+    T_REFUSED(fx_sigmas(&c, 4, 1000000, many), FX_EINVAL, "resolution shift", "smaller picture");
+    T_REFUSED(fx_sigmas(&c, 4, 0, many), FX_EINVAL, "0 image tokens");
 }
 
 int main(void)

@@ -133,6 +133,12 @@ static void t_clip_refusals(void)
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "single_word");
     put("tokenizer_config.json", "{\"bos_token\": 3}");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "bos_token");
+    put("tokenizer_config.json", "{\"bos_token\": \"\"}");
+    T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "an empty bos, eos or pad token");
+    put("tokenizer_config.json", "{\"eos_token\": \"\"}");
+    T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "an empty bos, eos or pad token");
+    put("tokenizer_config.json", "{\"pad_token\": \"\"}");
+    T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "an empty bos, eos or pad token");
     fresh();
     put("tokenizer.json", "{\"added_tokens\": [], \"model\": {\"type\": \"WordPiece\", \"vocab\": {}}}");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "WordPiece");
@@ -172,6 +178,11 @@ static void t_t5_refusals(void)
     T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "base64");
     put_json(unigram_json, "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"/////w==\"}", "");
     T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "precompiled_charsmap");
+    put_json(unigram_json, "null", "");
+    put("tokenizer_config.json", "{\"eos_token\": \"\"}");
+    T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "an empty eos or pad token");
+    put("tokenizer_config.json", "{\"pad_token\": \"\"}");
+    T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "an empty eos or pad token");
 }
 
 /* A real spiece.model with bytes changed or cut off at many places: any status, no crash, valid ids. */

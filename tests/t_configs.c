@@ -1,0 +1,156 @@
+/* Numbers of the component configs at the ends of their ranges: the last allowed one is not refused for its range, the next
+ * one is, by key. The rest of each config is a golden model's. */
+#include "tests/scratch.h"
+#include "tests/test.h"
+
+#include <jansson.h>
+#include <sys/stat.h>
+
+#include "runtime/dit/config.h"
+#include "runtime/io/json.h"
+#include "runtime/sample/schedule.h"
+#include "runtime/text/clip_encoder.h"
+#include "runtime/text/t5_encoder.h"
+#include "runtime/vae/vae.h"
+
+typedef struct limit {
+    const char *component, *key;
+    int64_t lo, hi;
+} limit;
+
+static const limit limits[] = {
+    {"transformer", "in_channels", 4, 65536},
+    {"transformer", "out_channels", 4, 65536},
+    {"transformer", "num_layers", 0, 1024},
+    {"transformer", "num_single_layers", 0, 1024},
+    {"transformer", "attention_head_dim", 2, 1024},
+    {"transformer", "num_attention_heads", 1, 1024},
+    {"transformer", "joint_attention_dim", 1, 65536},
+    {"transformer", "pooled_projection_dim", 1, 65536},
+    {"vae", "norm_num_groups", 1, 16384},
+    {"vae", "in_channels", 1, 64},
+    {"vae", "out_channels", 1, 64},
+    {"vae", "latent_channels", 1, 16384},
+    {"vae", "layers_per_block", 1, 16},
+    {"vae", "sample_size", 1, 65536},
+    {"text_encoder", "hidden_size", 1, 65536},
+    {"text_encoder", "num_attention_heads", 1, 1024},
+    {"text_encoder", "intermediate_size", 1, 16 * 65536},
+    {"text_encoder", "vocab_size", 1, 1 << 24},
+    {"text_encoder", "max_position_embeddings", 1, 65536},
+    {"text_encoder", "num_hidden_layers", 1, 256},
+    {"text_encoder", "eos_token_id", 0, 1 << 24},
+    {"text_encoder_2", "d_model", 1, 65536},
+    {"text_encoder_2", "num_heads", 1, 1024},
+    {"text_encoder_2", "d_kv", 1, 1024},
+    {"text_encoder_2", "d_ff", 1, 16 * 65536},
+    {"text_encoder_2", "vocab_size", 1, 1 << 24},
+    {"text_encoder_2", "num_layers", 1, 256},
+    {"text_encoder_2", "relative_attention_num_buckets", 4, 4096},
+    {"text_encoder_2", "relative_attention_max_distance", 2, 1 << 20},
+    {"scheduler", "base_image_seq_len", 0, 1 << 30},
+    {"scheduler", "max_image_seq_len", 0, 1 << 30},
+};
+
+static fx_status load(const char *component)
+{
+    fx_dit_config dit;
+    fx_vae_config vae;
+    fx_clip_config clip;
+    fx_t5_config t5;
+    fx_scheduler_config scheduler;
+    if (!strcmp(component, "transformer")) return fx_dit_config_load(scratch, &dit);
+    if (!strcmp(component, "vae")) return fx_vae_config_load(scratch, &vae);
+    if (!strcmp(component, "text_encoder")) return fx_clip_config_load(scratch, &clip);
+    if (!strcmp(component, "text_encoder_2")) return fx_t5_config_load(scratch, &t5);
+    return fx_scheduler_load(scratch, &scheduler);
+}
+
+/* The golden config of a component with one key set; takes the value. */
+static fx_status with(const char *component, const char *key, json_t *value)
+{
+    char path[1024], out[1024];
+    json_t *root = NULL;
+    const char *tests = getenv("FX_TESTS_DIR");
+    const char *file = strcmp(component, "scheduler") ? "config.json" : "scheduler_config.json";
+    snprintf(path, sizeof path, "%s/goldens/h4dev/%s/%s", tests ? tests : "tests", component, file);
+    T_OK(fx_json_load(path, 0, &root));
+    json_object_set_new(root, key, value);
+    snprintf(out, sizeof out, "%s/%s", scratch, component);
+    mkdir(out, 0777);
+    snprintf(out, sizeof out, "%s/%s/%s", scratch, component, file);
+    T_CHECK(json_dump_file(root, out, 0) == 0, "cannot write %s", out);
+    json_decref(root);
+    return load(component);
+}
+
+static bool out_of_range(fx_status st, const char *key)
+{
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"%s\": wanted ", key);
+    return st == FX_EFORMAT && strstr(fx_error(), quoted);
+}
+
+static void t_limits(void)
+{
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        const limit *l = &limits[i];
+        const int64_t value[] = {l->lo, l->hi, l->lo - 1, l->hi + 1};
+        for (int v = 0; v < 4; v++) {
+            const fx_status st = with(l->component, l->key, json_integer(value[v]));
+            const bool refused = out_of_range(st, l->key), wanted = v > 1;
+            T_CHECK(refused == wanted, "%s %s = %lld: %s", l->component, l->key, (long long)value[v],
+                    st ? fx_error() : "accepted");
+        }
+    }
+}
+
+/* Lists: as long as they may be, and what must divide what. */
+static void t_lists(void)
+{
+    T_OK(with("vae", "block_out_channels", json_pack("[i,i,i,i]", 4, 8, 12, 16)));
+    for (int wrong = 0; wrong < 4; wrong++) {
+        char word[40];
+        json_t *widths = json_array();
+        for (int i = 0; i < 4; i++) json_array_append_new(widths, json_integer(i == wrong ? 6 : 8));
+        snprintf(word, sizeof word, "block_out_channels[%d] = 6", wrong);
+        T_REFUSED(with("vae", "block_out_channels", widths), FX_EFORMAT, "norm_num_groups 4", word);
+    }
+    T_REFUSED(with("vae", "up_block_types",
+                   json_pack("[s,s,s]", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")),
+              FX_EFORMAT, "up_block_types", "list of 4");
+    for (int wrong = 0; wrong < 4; wrong++) {
+        char word[40];
+        json_t *names = json_array();
+        for (int i = 0; i < 4; i++)
+            json_array_append_new(names, json_string(i == wrong ? "Other" : "DownEncoderBlock2D"));
+        snprintf(word, sizeof word, "down_block_types[%d] is 'Other'", wrong);
+        T_REFUSED(with("vae", "down_block_types", names), FX_EFORMAT, word);
+    }
+    T_OK(with("vae", "block_out_channels", json_pack("[i,i,i,i]", 8, 8, 2048, 1024)));
+    T_REFUSED(with("vae", "block_out_channels", json_pack("[i,i,i,i]", 8, 8, 8, 1028)), FX_EFORMAT,
+              "is 1028; the middle attention");
+    T_REFUSED(with("vae", "latents_mean", json_pack("[i]", 0)), FX_EFORMAT, "latents_mean and latents_std");
+    T_REFUSED(with("vae", "latents_std", json_pack("[i]", 1)), FX_EFORMAT, "latents_mean and latents_std");
+    T_REFUSED(with("vae", "in_channels", json_integer(4)), FX_EFORMAT, "only RGB");
+    T_REFUSED(with("vae", "out_channels", json_integer(4)), FX_EFORMAT, "only RGB");
+    T_OK(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 4, 4, 4)));
+    T_OK(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 0, 6, 6)));
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i]", 6, 6)), FX_EFORMAT, "2 entries");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i,i]", 2, 2, 4, 4)), FX_EFORMAT,
+              "4 entries");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 2, 4, 8)), FX_EFORMAT, "sums to 14");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 3, 3, 6)), FX_EFORMAT,
+              "odd entry 3");
+    T_REFUSED(with("transformer", "in_channels", json_integer(66)), FX_EFORMAT, "multiples of 4");
+    T_REFUSED(with("transformer", "out_channels", json_integer(60)), FX_EFORMAT, "must be equal");
+}
+
+int main(void)
+{
+    if (!scratch_open()) return 1;
+    t_limits();
+    t_lists();
+    scratch_close();
+    return test_end("t_configs");
+}
