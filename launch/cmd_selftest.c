@@ -51,6 +51,7 @@ static void on_begin(void *ctx, bool alone)
 {
     const job *j = ctx;
     const int ranks = j->s->ranks;
+    fx_talk_phase(alone ? "the run of rank 0 alone" : "load");
     if (ranks > 1)
         fx_talk(alone ? "run 1    rank 0 alone; the others wait" : "run 2    all %d ranks", ranks);
     else
