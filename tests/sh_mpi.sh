@@ -3,8 +3,8 @@
 # all ranks with one clear reason. usage: sh_mpi.sh [build folder]   exit 0 passed, 1 failed, 77 no mpirun.
 # FX_LONG=1: all cases.
 build=${1:-${FX_BUILD:-build}}
-comm=$build/tests/t_comm
-shard=$build/tests/t_shard
+comm=$build/tests/check_comm
+shard=$build/tests/check_shard
 slabs=$build/tests/t_slabs
 fault=$build/tests/tool_comm_fault
 cases=quick
@@ -42,16 +42,16 @@ verdict() { # 1 = good, name
 
 for p in 1 2 3 4 5 6 7 8; do
     start $p "$comm"
-    [ $? = 0 ] && verdict 1 || verdict 0 "t_comm on $p ranks"
+    [ $? = 0 ] && verdict 1 || verdict 0 "check_comm on $p ranks"
     start $p "$shard" $cases
-    [ $? = 0 ] && verdict 1 || verdict 0 "t_shard on $p ranks"
+    [ $? = 0 ] && verdict 1 || verdict 0 "check_shard on $p ranks"
     start $p "$slabs"
     [ $? = 0 ] && verdict 1 || verdict 0 "t_slabs on $p ranks"
 done
 
 # Kernels of older processors split work in other ways; bits must not follow.
 ONEDNN_MAX_CPU_ISA=AVX2 start 4 "$shard" quick
-[ $? = 0 ] && verdict 1 || verdict 0 "t_shard on 4 ranks, AVX2"
+[ $? = 0 ] && verdict 1 || verdict 0 "check_shard on 4 ranks, AVX2"
 
 # Without the kernel's help for single-copy messages (containers), and over sockets.
 OMPI_MCA_btl_vader_single_copy_mechanism=none start 3 "$comm"

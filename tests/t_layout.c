@@ -1,7 +1,9 @@
-/* Row tables and meshes: every row has exactly one owner, ranges rise, splits are as even as they can be,
- * impossible requests are refused by name. Arithmetic only; no ranks needed. */
+/* Row tables and meshes: every row of text, image and condition has exactly one owner, ranges rise, splits are as
+ * even as they can be, positions follow their rows, impossible requests are refused by name. Arithmetic only; no
+ * ranks needed. */
 #include "parallel/layout.h"
 #include "parallel/mesh.h"
+#include "runtime/dit/dit.h"
 #include "tests/test.h"
 
 #include <stdbool.h>
@@ -45,13 +47,119 @@ static void check_table(const fx_layout *l)
     T_CHECK(sum == total, "all ranks together: %lld of %lld rows", (long long)sum, (long long)total);
 }
 
+/* Local rows, in order, are joint rows that rise; together the ranks have each joint row once. The joint order is
+ * text | image | condition: the owner of joint row i is worked out from the counts alone. */
+static void check_joint(const fx_layout *l)
+{
+    enum { MOST = 5000 };
+    static int owner[MOST];
+    const int64_t total = l->rows[0] + l->rows[1] + l->rows[2];
+    int64_t bad = 0;
+    for (int64_t i = 0; i < total; i++) owner[i] = -1;
+    for (int r = 0; r < l->ranks; r++) {
+        int64_t last = -1;
+        for (int64_t i = 0; i < fx_layout_local(l, r); i++) {
+            int s = FX_COND;
+            while (i < fx_layout_local_start(l, r, s)) s--;
+            while (i - fx_layout_local_start(l, r, s) >= l->part[r][s].count && s > 0) s--;
+            const int64_t row = l->part[r][s].begin + i - fx_layout_local_start(l, r, s),
+                          joint = (s > FX_TEXT ? l->rows[FX_TEXT] : 0) +
+                                  (s > FX_IMAGE ? l->rows[FX_IMAGE] : 0) + row;
+            bad += row >= l->rows[s] || joint <= last || owner[joint] != -1;
+            last = joint;
+            owner[joint] = r;
+        }
+    }
+    for (int64_t i = 0; i < total; i++) bad += owner[i] < 0;
+    T_CHECK(bad == 0, "%d ranks, rows %d %d %d, %s: %lld joint rows are wrong", l->ranks, (int)l->rows[0],
+            (int)l->rows[1], (int)l->rows[2], fx_layout_name(l->kind), (long long)bad);
+}
+
+/* The part of rows [from, to) of a stream that lies in [begin, begin + count). */
+static int64_t overlap(int64_t from, int64_t to, fx_range r)
+{
+    const int64_t a = from > r.begin ? from : r.begin, end = r.begin + r.count, b = to < end ? to : end;
+    return b > a ? b - a : 0;
+}
+
+/* stream: text ranks first, as even as they can be; the others share the rows image | condition as one run. */
+static void check_stream(const fx_layout *l)
+{
+    const int64_t image = l->rows[FX_IMAGE], all = image + l->rows[FX_COND];
+    int text_ranks = 0;
+    if (l->kind != FX_LAYOUT_STREAM) return;
+    while (text_ranks < l->ranks &&
+           l->part[text_ranks][FX_IMAGE].count + l->part[text_ranks][FX_COND].count == 0)
+        text_ranks++;
+    T_CHECK(text_ranks > 0 && text_ranks < l->ranks, "%d text ranks of %d", text_ranks, l->ranks);
+    for (int r = 0; r < l->ranks; r++) {
+        const bool text = r < text_ranks;
+        const fx_range *part = l->part[r], want = fx_split_even(text ? l->rows[FX_TEXT] : all,
+                                                                text ? text_ranks : l->ranks - text_ranks,
+                                                                text ? r : r - text_ranks);
+        T_CHECK(text ? part[FX_TEXT].count == want.count && part[FX_TEXT].begin == want.begin
+                     : part[FX_TEXT].count == 0 && part[FX_IMAGE].count == overlap(0, image, want) &&
+                           part[FX_COND].count == overlap(image, all, want),
+                "%d ranks, rows %d %d %d, rank %d", l->ranks, (int)l->rows[0], (int)image, (int)l->rows[2],
+                r);
+    }
+}
+
+/* Rotary angles of a rank's rows are those of the same rows on one rank: text at the origin, image by raster order.
+ * Condition rows lie behind them and move none. */
+static void check_positions(fx_layout_kind kind, int ranks, int64_t text, int64_t height, int64_t width,
+                            int64_t cond)
+{
+    enum { PAIRS = 4 };
+    static const fx_dit_config cfg = {.head_dim = 2 * PAIRS, .axis_dim = {4, 2, 2}};
+    static float want[600 * PAIRS * 2], got[600 * PAIRS * 2];
+    const int64_t rows[FX_SEGMENTS] = {text, height * width, cond};
+    fx_layout one, l;
+    fx_backend *be;
+    T_OK(fx_backend_open("ref", FX_F32, 1, &be));
+    T_OK(fx_layout_open(FX_LAYOUT_EVEN, 1, rows, &one));
+    T_OK(fx_layout_open(kind, ranks, rows, &l));
+    fx_dit d = {.cfg = &cfg, .be = be, .layout = &one, .text_rows = text, .image_rows = height * width};
+    d.cs = fx_view3(want, FX_F32, text + height * width, PAIRS, 2);
+    T_OK(fx_rope_fill(&d, width));
+    int64_t bad = 0;
+    for (int r = 0; r < ranks; r++) {
+        const fx_range t = l.part[r][FX_TEXT], i = l.part[r][FX_IMAGE];
+        const size_t row = sizeof(float) * PAIRS * 2;
+        fx_dit mine = {
+            .cfg = &cfg, .be = be, .layout = &l, .rank = r, .text_rows = t.count, .image_rows = i.count};
+        mine.cs = fx_view3(got, FX_F32, t.count + i.count, PAIRS, 2);
+        T_OK(fx_rope_fill(&mine, width));
+        bad += memcmp(got, (char *)want + row * (size_t)t.begin, row * (size_t)t.count) != 0;
+        bad += memcmp((char *)got + row * (size_t)fx_layout_local_start(&l, r, FX_IMAGE),
+                      (char *)want + row * (size_t)(text + i.begin), row * (size_t)i.count) != 0;
+    }
+    T_CHECK(bad == 0, "%d ranks, %s, %d text, %dx%d image: %lld wrong", ranks, fx_layout_name(kind),
+            (int)text, (int)height, (int)width, (long long)bad);
+    fx_layout_close(&one);
+    fx_layout_close(&l);
+    fx_backend_close(&be);
+}
+
+static void test_positions(void)
+{
+    for (int ranks = 1; ranks <= 72; ranks++)
+        for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++) {
+            if (kind == FX_LAYOUT_STREAM && ranks == 1) continue;
+            check_positions((fx_layout_kind)kind, ranks, 13, 7, 11, 5);
+            check_positions((fx_layout_kind)kind, ranks, 77, 19, 23, 0);
+            check_positions((fx_layout_kind)kind, ranks, 1, 1, 3, 17);
+        }
+}
+
 static void test_tables(void)
 {
-    static const int64_t rows[][3] = {{512, 4096, 0}, {24, 64, 0}, {7, 13, 5},   {1, 1, 0},
-                                      {0, 9, 0},      {5, 0, 0},   {0, 0, 0},    {1, 72, 3},
-                                      {3, 2, 1},      {77, 1, 0},  {16, 60, 60}, {256, 1, 300}};
+    static const int64_t rows[][3] = {{512, 4096, 0}, {24, 64, 0}, {7, 13, 5},    {1, 1, 0},   {0, 9, 0},
+                                      {5, 0, 0},      {0, 0, 0},   {1, 72, 3},    {3, 2, 1},   {77, 1, 0},
+                                      {0, 0, 9},      {5, 0, 11},  {16, 60, 60},  {0, 71, 73}, {13, 77, 49},
+                                      {256, 1, 300},  {73, 5, 1},  {512, 1, 4096}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        for (int ranks = 1; ranks <= 17; ranks++)
+        for (int ranks = 1; ranks <= 72; ranks++)
             for (int kind = FX_LAYOUT_AUTO; kind <= FX_LAYOUT_STREAM; kind++) {
                 fx_layout l;
                 const bool possible = ranks > 1 && rows[i][0] && rows[i][1] + rows[i][2];
@@ -62,6 +170,8 @@ static void test_tables(void)
                 }
                 T_CHECK(st == FX_OK && l.kind != FX_LAYOUT_AUTO, "%s", fx_error());
                 check_table(&l);
+                check_joint(&l);
+                check_stream(&l);
                 fx_layout_close(&l);
             }
 }
@@ -158,6 +268,7 @@ int main(void)
 {
     test_split();
     test_tables();
+    test_positions();
     test_choice();
     test_mesh();
     return test_end("layout");

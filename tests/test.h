@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int test_passed, test_failed, test_skipped;
+/* Weak: a program of several files has one set of counters. */
+__attribute__((weak)) int test_passed, test_failed, test_skipped;
 
 /* Counts one check; on failure prints where and the message. */
 #define T_CHECK(ok, ...)                                                                                     \

@@ -80,7 +80,7 @@ typedef struct fx_vae_run {
     int64_t rows;    /* of the whole picture at the present resolution */
 } fx_vae_run;
 
-/* range[ranks]: latent rows of each rank (even numbers of rows rising with the rank), rows in all. Copies
+/* range[ranks]: latent rows of each rank (any numbers, also none, rising with the rank), rows in all. Copies
  * range. */
 fx_status fx_vae_run_open(const fx_vae *, fx_backend *, fx_comm *, const fx_range range[], int64_t rows,
                           fx_vae_run *out);

@@ -1,11 +1,13 @@
-/* Sharding against one rank: every rank computes the whole attention alone, then all do it together, for
- * every mesh of this rank count, both layouts, odd and empty row counts, three blocks in a row (a buffer used
- * too early shows). Exact meshes must give the same bits. The one-rank result itself is checked against the
- * formula. Run under mpirun by tests/sh_mpi.sh; "quick" takes a third of the cases. */
+/* Sharding against one rank, for every mesh of this rank count and both layouts: attention (here), whole blocks
+ * (shard/blocks.c), the VAE by rows (shard/vae.c). check_shard [quick|all] [attention|blocks|vae]; quick takes
+ * about a third of the cases. Run under mpirun by tests/sh_mpi.sh.
+ *
+ * Attention: every rank computes the whole alone, then all do it together, with odd and empty row counts and
+ * three blocks in a row (a buffer used too early shows). Exact meshes must give the same bits. The one-rank
+ * result itself is checked against the formula. */
 #include <math.h>
 
-#include "parallel/exchange.h"
-#include "tests/test_ranks.h"
+#include "tests/shard/shard.h"
 
 enum { BLOCKS = 3, DIM = 16, SPARE = 8 /* columns beside q, k, v, as in a single block */ };
 
@@ -16,37 +18,6 @@ typedef struct job {
     fx_exchange_options opt;
     int style; /* how the rows are put */
 } job;
-
-static double noise(uint64_t a, uint64_t b, uint64_t c)
-{
-    uint64_t h = a * 0x9e3779b97f4a7c15u ^ b * 0xc2b2ae3d27d4eb4fu ^ c * 0x165667b19e3779f9u;
-    h = (h ^ h >> 31) * 0x9e3779b97f4a7c15u;
-    h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9u;
-    return (double)((h ^ h >> 32) >> 11) * 0x1p-52 - 1;
-}
-
-static void store(fx_tensor t, int64_t row, int64_t col, double v)
-{
-    fx_convert((char *)t.data + (row * t.stride[0] + col * t.stride[1]) * (int64_t)fx_dtype_size(t.dtype),
-               t.dtype, &v, FX_F64, 1);
-}
-
-static double load(fx_tensor t, int64_t row, int64_t col)
-{
-    double v;
-    fx_convert(&v, FX_F64,
-               (char *)t.data + (row * t.stride[0] + col * t.stride[1]) * (int64_t)fx_dtype_size(t.dtype),
-               t.dtype, 1);
-    return v;
-}
-
-/* Joint row number of a local row. */
-static int64_t joint_row(const fx_layout *l, int rank, int64_t row)
-{
-    int s = 0;
-    while (row >= l->part[rank][s].count) row -= l->part[rank][s++].count;
-    return fx_layout_start(l, s) + l->part[rank][s].begin + row;
-}
 
 static double turn(int64_t row, int i, int sine)
 {
@@ -64,9 +35,9 @@ static void fill(const job *j, fx_tensor qkv, fx_tensor cs, int block)
 {
     const int me = fx_comm_rank(j->comm);
     for (int64_t r = 0; r < qkv.shape[0]; r++) {
-        const int64_t row = joint_row(&j->layout, me, r);
+        const int64_t row = shard_joint_row(&j->layout, me, r);
         for (int64_t c = 0; c < qkv.shape[1]; c++)
-            store(qkv, r, c, 2 * noise((uint64_t)row, (uint64_t)c, (uint64_t)block));
+            shard_store(qkv, r, c, 2 * shard_noise((uint64_t)row, (uint64_t)c, (uint64_t)block));
         for (int64_t i = 0; i < DIM / 2; i++) {
             float *p = (float *)cs.data + (r * DIM / 2 + i) * 2;
             p[0] = (float)turn(row, (int)i, 0);
@@ -131,7 +102,7 @@ static fx_status run(const job *j, double *result)
         if (result) memset(qkv.data, 0xff, fx_bytes(qkv)); /* put has read it */
         FX_TRY_OUT(fx_exchange_collect(ex, o));
         for (int64_t r = 0; result && r < rows; r++)
-            for (int64_t c = 0; c < width; c++) result[((b * rows) + r) * width + c] = load(o, r, c);
+            for (int64_t c = 0; c < width; c++) result[((b * rows) + r) * width + c] = shard_load(o, r, c);
         fx_rewind(a, mark);
     }
 out:
@@ -184,7 +155,7 @@ static void compare(const job *j, const double *mine, const double *whole, bool 
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < width; c++) {
                 const double x = mine[(b * rows + r) * width + c];
-                const double y = whole[(b * all + joint_row(&j->layout, me, r)) * width + c];
+                const double y = whole[(b * all + shard_joint_row(&j->layout, me, r)) * width + c];
                 const double d = fabs(x - y) / (1 + fabs(y));
                 if (d > worst) worst = d;
                 bad += !(d <= limit);
@@ -232,7 +203,7 @@ static void normed(int64_t row, int part, int h, int heads, int block, double y[
 {
     double x[DIM], sum = 0;
     for (int i = 0; i < DIM; i++) {
-        x[i] = 2 * noise((uint64_t)row, (uint64_t)((part * heads + h) * DIM + i), (uint64_t)block);
+        x[i] = 2 * shard_noise((uint64_t)row, (uint64_t)((part * heads + h) * DIM + i), (uint64_t)block);
         sum += x[i] * x[i];
     }
     for (int i = 0; i < DIM; i++) x[i] *= norm_weight(part, i) / sqrt(sum / DIM + (double)1e-6f);
@@ -255,7 +226,7 @@ static void attend_row(int64_t row, int64_t rows, int h, int heads, int block, d
         const double p = exp(dot / sqrt(DIM)); /* |dot| stays below 100 here: no need for the maximum */
         total += p;
         for (int i = 0; i < DIM; i++)
-            o[i] += p * 2 * noise((uint64_t)j, (uint64_t)((2 * heads + h) * DIM + i), (uint64_t)block);
+            o[i] += p * 2 * shard_noise((uint64_t)j, (uint64_t)((2 * heads + h) * DIM + i), (uint64_t)block);
     }
     for (int i = 0; i < DIM; i++) o[i] /= total;
 }
@@ -296,23 +267,32 @@ static void test_backend(fx_comm *comm, const char *name, fx_dtype dtype, bool q
     fx_backend_close(&be);
 }
 
-int main(int argc, char **argv)
+static void test_attention(fx_comm *comm, bool quick)
 {
-    fx_comm *comm, *self;
-    char name[64];
-    if (fx_comm_open("auto", 60, &comm) != FX_OK) {
-        printf("cannot open: %s\n", fx_error());
-        return 2;
-    }
+    fx_comm *self;
     T_OK(fx_comm_open("self", 60, &self));
     test_formula(self);
     fx_comm_close(&self);
-    const bool quick = argc > 1 && !strcmp(argv[1], "quick");
     if (strstr(fx_backend_list(), "cpu")) {
         test_backend(comm, "cpu", FX_F32, quick);
         test_backend(comm, "cpu", FX_BF16, quick);
     }
     test_backend(comm, "ref", FX_F32, true);
+}
+
+int main(int argc, char **argv)
+{
+    fx_comm *comm;
+    char name[64];
+    if (fx_comm_open("auto", 60, &comm) != FX_OK) {
+        printf("cannot open: %s\n", fx_error());
+        return 2;
+    }
+    const bool quick = argc > 1 && !strcmp(argv[1], "quick");
+    const char *part = argc > 2 ? argv[2] : "";
+    if (!*part || !strcmp(part, "attention")) test_attention(comm, quick);
+    if (!*part || !strcmp(part, "blocks")) test_blocks(comm, quick);
+    if (!*part || !strcmp(part, "vae")) test_vae(comm, quick);
     snprintf(name, sizeof name, "shard on %d ranks", fx_comm_size(comm));
     const int rc = test_end_ranks(comm, name);
     fx_comm_finish(&comm);
