@@ -68,7 +68,7 @@ build() {
         cmake -S "$root_dir" -B "$threads_build" -DFX_MPI=OFF -DFX_ONEDNN=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo \
             -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_C_FLAGS=-fsanitize=thread \
             -DCMAKE_CXX_FLAGS=-fsanitize=thread -DCMAKE_EXE_LINKER_FLAGS=-fsanitize=thread || return
-    cmake --build "$threads_build" -j "$(nproc)" --target fluxpar t_ops t_store
+    cmake --build "$threads_build" -j "$(nproc)" --target fluxpar check_ops t_store
 }
 clean() { # NAME COMMAND...: exit 0 and no report
     local name=$1
@@ -84,6 +84,6 @@ for dtype in bf16 f32; do
         --dtype "$dtype" --seed 1 --threads 2 -o "$dtype.png"
 done
 for op in linear attention conv2d norm_mod qk_norm_rope group_norm glu copy; do
-    clean "$op" "$threads_build/tests/t_ops" "$op"
+    clean "$op" "$threads_build/tests/check_ops" --op "$op"
 done
 finish
