@@ -9,6 +9,9 @@
 #if FX_HAVE_ONEDNN
 #include "kernels/onednn/onednn.h"
 #endif
+#if FX_HAVE_TWIN
+#include "kernels/twin/open.h"
+#endif
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +55,9 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #endif
 #if FX_HAVE_ONEDNN
     if (strcmp(name, "onednn") == 0) return fx_onednn_open(dtype, threads, out);
+#endif
+#if FX_HAVE_TWIN /* for tests: it is not in the list */
+    if (strcmp(name, "twin") == 0) return fx_twin_open(dtype, threads, out);
 #endif
     if (strcmp(name, "ref") == 0) return fx_ref_open(threads, out);
     return FX_FAIL(FX_EINVAL, "backend '%s' is not built in; choose auto or one of: %s", name,

@@ -46,7 +46,8 @@ includes() {
         may["kernels/ref"] = "kernels/ref " kernels
         may["kernels/cpu"] = "kernels/cpu " kernels
         may["kernels/onednn"] = "kernels/onednn kernels/cpu " kernels
-        may["kernels/cuda"] = "kernels/cuda " kernels
+        may["kernels/cuda"] = "kernels/cuda kernels/twin " kernels
+        may["kernels/twin"] = "kernels/twin kernels/cuda kernels/cpu " kernels
         may["parallel"] = parallel
         may["runtime/sample"] = "runtime/sample " io kernels
         may["runtime/text"] = "runtime/text " parallel
@@ -54,7 +55,7 @@ includes() {
         may["runtime/vae"] = "runtime/vae " parallel
         models = "runtime runtime/sample runtime/text runtime/dit runtime/vae " parallel
         may["runtime"] = models; may["launch"] = "launch " models
-        backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda "
+        backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda kernels/twin "
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
