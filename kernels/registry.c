@@ -9,6 +9,9 @@
 #if FX_HAVE_ONEDNN
 #include "kernels/onednn/onednn.h"
 #endif
+#if FX_HAVE_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
 #if FX_HAVE_TWIN
 #include "kernels/twin/open.h"
 #endif
@@ -55,6 +58,9 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #endif
 #if FX_HAVE_ONEDNN
     if (strcmp(name, "onednn") == 0) return fx_onednn_open(dtype, threads, out);
+#endif
+#if FX_HAVE_CUDA /* not in the list: the pipeline cannot place its weights there yet */
+    if (strcmp(name, "cuda") == 0) return fx_cuda_open(dtype, 0, out);
 #endif
 #if FX_HAVE_TWIN /* for tests: it is not in the list */
     if (strcmp(name, "twin") == 0) return fx_twin_open(dtype, threads, out);
@@ -119,6 +125,12 @@ const char *fx_backend_describe(const fx_backend *be)
 #endif
 #if FX_HAVE_ONEDNN
     if (strcmp(be->ops->name, "onednn") == 0) return fx_onednn_describe(be);
+#endif
+#if FX_HAVE_CUDA
+    if (strcmp(be->ops->name, "cuda") == 0) return fx_cuda_describe(be);
+#endif
+#if FX_HAVE_TWIN
+    if (strcmp(be->ops->name, "twin") == 0) return "CUDA kernels on the CPU";
 #endif
     return "f64 reference loops";
 }

@@ -24,7 +24,7 @@
     (kernel<<<(grid), (block), (shared), fx_cuda_stream(be)>>>(__VA_ARGS__), fx_cuda_launched(#kernel))
 
 typedef dim3 fx_dim3;
-cudaStream_t fx_cuda_stream(const fx_backend *);
+extern "C" cudaStream_t fx_cuda_stream(const fx_backend *);
 extern "C" fx_status fx_cuda_launched(const char *kernel);
 
 FX_DEVICE int fx_tid()

@@ -10,6 +10,7 @@
 extern "C" {
 #endif
 
+/* finish: y[M,N] = act(sums[M,N] f32 + bias[N]) with one rounding; bias may be NULL. */
 #define FX_SLOTS_OF(prefix)                                                                                         \
     fx_status prefix##norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shift, fx_tensor scale,            \
                                float eps);                                                                          \
@@ -32,6 +33,7 @@ extern "C" {
     fx_status prefix##upsample2x(fx_backend *, fx_tensor y, fx_tensor x);                                           \
     fx_status prefix##to_rgb8(fx_backend *, fx_tensor y, fx_tensor x);                                              \
     fx_status prefix##count_nonfinite(fx_backend *, fx_tensor x, int64_t *count);                                   \
+    fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);              \
     /* p[H,R,Tk] (row stride free) = softmax of s[H,R,Tk] f32 + bias; lse[H,R] or absent. first: number of row 0  \
      * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \
      * lse = -inf. */ \

@@ -37,9 +37,17 @@ fx_status pack(fx_backend *be, const fx_weight *w, const void *src, void *dst)
 {
     return twin_of(be)->cpu->ops->pack(twin_of(be)->cpu, w, src, dst);
 }
+/* The sums of a matrix product in f32, as cuBLASLt leaves them for the finishing kernel. */
+fx_tensor sums_of(fx_tensor y, void *data)
+{
+    return fx_view2(data, FX_F32, y.shape[0], y.shape[1]);
+}
 fx_status linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
 {
-    return twin_of(be)->cpu->ops->linear_scratch(twin_of(be)->cpu, y, x, w, bytes);
+    size_t own = 0;
+    FX_TRY(twin_of(be)->cpu->ops->linear_scratch(twin_of(be)->cpu, sums_of(y, y.data), x, w, &own));
+    *bytes = (fx_bytes(sums_of(y, y.data)) + 255) / 256 * 256 + own;
+    return FX_OK;
 }
 fx_status conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride, const int pad[4],
                          size_t *bytes)
@@ -49,7 +57,11 @@ fx_status conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, 
 fx_status linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
                  void *scratch)
 {
-    return twin_of(be)->cpu->ops->linear(twin_of(be)->cpu, y, x, w, b, act, scratch);
+    const fx_tensor sums = sums_of(y, scratch);
+    char *own = (char *)scratch + (fx_bytes(sums) + 255) / 256 * 256;
+    FX_TRY(twin_of(be)->cpu->ops->linear(twin_of(be)->cpu, sums, x, w, fx_none(), FX_ACT_NONE, own));
+    return fx_twin_finish(be, y, (const float *)scratch, fx_present(b) ? (const float *)b.data : nullptr,
+                          act);
 }
 fx_status conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                  const int pad[4], void *scratch)
