@@ -61,6 +61,7 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #endif
 #if FX_HAVE_CUDA /* not in the list: the pipeline cannot place its weights there yet */
     if (strcmp(name, "cuda") == 0) return fx_cuda_open(dtype, 0, out);
+    if (strcmp(name, "cuda-staged") == 0) return fx_cuda_open_staged(dtype, 0, (size_t)4 << 30, out);
 #endif
 #if FX_HAVE_TWIN /* for tests: it is not in the list */
     if (strcmp(name, "twin") == 0) return fx_twin_open(dtype, threads, out);

@@ -12,6 +12,9 @@ extern "C" {
 /* device: ordinal among those the process sees. FX_EDEVICE: no driver, no such device, or an architecture this build
  * has no code for; the text says which and what to do. FX_EINVAL: dtype. */
 fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
+/* The same for data in host memory: every op copies to the device and back through a pool of that many bytes. For tests
+ * (backend "cuda-staged"). */
+fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_backend **out);
 /* Devices of a supported architecture; 0 without a driver (why: fx_error). */
 int fx_cuda_devices(void);
 const char *
