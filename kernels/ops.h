@@ -25,7 +25,7 @@
  * The graph calls the fx_<op> functions below; they check shapes and dtypes once for all backends, provide
  * scratch from the arena and call the table. Error budgets, per element: u|y| is the one rounding of the
  * output, u = 2^-24 for f32, 2^-8 for bf16, 2^-11 for f16; e = 2^-24 counts f32 roundings on the way. Checked
- * by tests/t_ops. */
+ * by tests/check_ops. */
 #ifndef FX_KERNELS_OPS_H
 #define FX_KERNELS_OPS_H
 
@@ -217,16 +217,19 @@ fx_status fx_sync(fx_backend *);
 
 /* ---- registry (kernels/registry.c) ---- */
 
-/* name: one of fx_backend_list, or "auto". dtype: FX_F32 or FX_BF16 (ref computes in f64
- * whatever it is). The arena is attached afterwards. Refuses a table with an empty slot. */
+/* name: one of fx_backend_list, "auto", or "guard:NAME": guard over another than auto's choice. dtype: FX_F32 or
+ * FX_BF16 (ref computes in f64 whatever it is). The arena is attached afterwards. Refuses a table with an
+ * empty slot. */
 fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_backend **out);
 /* Wraps `inner`: same dtypes; computes nothing, asks inner for scratch sizes, counts flops. Borrows inner. */
 fx_status fx_backend_plan(fx_backend *inner, fx_backend **out);
 void fx_backend_close(fx_backend **);
 bool fx_planning(const fx_backend *); /* the plan backend: data must not be touched */
-const char *fx_backend_list(void);    /* "cpu onednn ref" */
+const char *fx_backend_list(void);    /* "cpu onednn ref guard" */
 /* What "auto" opens: cpu where it has tiles for this processor, else onednn, else cpu, else ref. */
 const char *fx_backend_auto(void);
+/* Whose numbers NAME gives: "auto" and "guard" -> auto's choice, "guard:ref" -> "ref", others themselves. */
+const char *fx_backend_computing(const char *name);
 /* Human-readable facts about the backend ("oneDNN 2.6.3, amx_bf16, 2 threads"), for --version and the report. */
 const char *fx_backend_describe(const fx_backend *);
 

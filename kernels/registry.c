@@ -1,5 +1,6 @@
 /* Backend name -> table of ops. The only file besides parallel/comm_open.c that knows which backends were
  * built in. A table with an empty slot is refused here, so that no call site ever checks for NULL. */
+#include "kernels/guard.h"
 #include "kernels/ops.h"
 #include "kernels/plan.h"
 #include "kernels/ref/ref.h"
@@ -49,10 +50,18 @@ fx_status fx_ops_complete(const fx_ops *ops)
     return FX_OK;
 }
 
+static const char guard_name[] = "guard", guard_of[] = "guard:";
+
+const char *fx_backend_computing(const char *name)
+{
+    if (!strncmp(name, guard_of, sizeof guard_of - 1)) name += sizeof guard_of - 1;
+    return !strcmp(name, "auto") || !strcmp(name, guard_name) ? fx_backend_auto() : name;
+}
+
 static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_backend **out)
 {
     (void)dtype; /* ref has no choice */
-    if (strcmp(name, "auto") == 0) name = fx_backend_auto();
+    name = fx_backend_computing(name);
 #if FX_HAVE_CPU
     if (strcmp(name, "cpu") == 0) return fx_cpu_open(dtype, threads, out);
 #endif
@@ -79,7 +88,12 @@ fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_back
     FX_CHECK(threads >= 1, FX_EINVAL, "%d threads; want at least 1", threads);
     fx_backend *be = NULL;
     FX_TRY(open_named(name, dtype, threads, &be));
-    const fx_status st = fx_ops_complete(be->ops);
+    fx_status st = fx_ops_complete(be->ops);
+    if (!st && !strncmp(name, guard_name, sizeof guard_name - 1)) {
+        fx_backend *watched = be;
+        st = fx_backend_guard(watched, &be);
+        if (st) be = watched;
+    }
     if (st) {
         fx_backend_close(&be);
         return st;
@@ -99,11 +113,11 @@ void fx_backend_close(fx_backend **be)
 const char *fx_backend_list(void)
 {
 #if FX_HAVE_ONEDNN
-    return "cpu onednn ref";
+    return "cpu onednn ref guard";
 #elif FX_HAVE_CPU
-    return "cpu ref";
+    return "cpu ref guard";
 #else
-    return "ref";
+    return "ref guard";
 #endif
 }
 
@@ -121,6 +135,7 @@ const char *fx_backend_auto(void)
 const char *fx_backend_describe(const fx_backend *be)
 {
     if (fx_planning(be)) return fx_backend_describe(fx_plan_inner(be));
+    if (fx_guarding(be)) return fx_guard_describe(be);
 #if FX_HAVE_CPU
     if (strcmp(be->ops->name, "cpu") == 0) return fx_cpu_describe(be);
 #endif

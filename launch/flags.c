@@ -56,8 +56,10 @@ const fx_flag fx_flags[] = {
            "less memory",
            false),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
-    CHOICE("backend", backend, "auto|cpu|onednn|ref", "auto",
-           "what computes: own kernels, oneDNN, or plain loops in double precision", true),
+    CHOICE("backend", backend, "auto|cpu|onednn|ref|guard", "auto",
+           "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "
+           "call watched",
+           true),
     CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", true),
     REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
          false),

@@ -2,6 +2,8 @@
  * that the same picture is the same file, whoever made it where and when. */
 #include "launch/metadata.h"
 
+#include "kernels/ops.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +43,8 @@ static json_t *make_object(const fx_options *used, const fx_model_facts *facts)
     }
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)facts->hash);
     snprintf(mesh, sizeof mesh, "%dx%d", facts->mesh.ulysses, facts->mesh.ring);
+    /* guard looks on and computes nothing: its pictures are those of what it watches */
+    json_object_set_new(root, "backend", json_string(fx_backend_computing(used->backend)));
     json_object_set_new(root, "model", json_string(facts->kind));
     json_object_set_new(root, "model_hash", json_string(hash));
     json_object_set_new(root, "version", json_string(FX_VERSION));

@@ -79,11 +79,12 @@ static json_t *memory_json(const fx_rank_report *rank, int ranks)
         const int64_t unplanned = fx_unplanned_bytes(&rank[r]);
         within &= unplanned <= FX_UNPLANNED_LIMIT;
         json_array_append_new(
-            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", r, "peak_bytes",
+            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", r, "peak_bytes",
                             (json_int_t)rank[r].peak_bytes, "file_backed_bytes",
                             (json_int_t)rank[r].file_bytes, "weight_bytes", (json_int_t)rank[r].weight_bytes,
-                            "arena_bytes", (json_int_t)rank[r].arena_bytes, "unplanned_bytes",
-                            (json_int_t)unplanned, "within_limit", unplanned <= FX_UNPLANNED_LIMIT));
+                            "arena_bytes", (json_int_t)rank[r].arena_bytes, "arena_peak_bytes",
+                            (json_int_t)rank[r].arena_peak_bytes, "unplanned_bytes", (json_int_t)unplanned,
+                            "within_limit", unplanned <= FX_UNPLANNED_LIMIT));
     }
     return json_pack("{s:I, s:b, s:o}", "unplanned_limit_bytes", (json_int_t)FX_UNPLANNED_LIMIT,
                      "within_limit", within, "ranks", list);

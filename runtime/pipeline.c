@@ -263,6 +263,7 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
                                  .file_bytes = memory.file_bytes,
                                  .weight_bytes = p->facts.weight_bytes,
                                  .arena_bytes = p->arena_bytes,
+                                 .arena_peak_bytes = fx_peak(p->arena),
                                  .comm_bytes = comm.bytes_sent,
                                  .comm_wait_s = comm.wait_s,
                                  .denoise_wait_s = denoise_wait_s};

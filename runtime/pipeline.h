@@ -35,7 +35,7 @@ typedef void (*fx_progress)(void *ctx, fx_phase, size_t done, size_t total, doub
 
 typedef struct fx_pipeline_options {
     const char *model;   /* diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S] */
-    const char *backend; /* "auto" "cpu" "ref" */
+    const char *backend; /* "auto" "cpu" "onednn" "ref" "guard" (kernels/ops.h) */
     fx_dtype dtype;      /* FX_BF16 or FX_F32 */
     int threads; /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
     int ulysses, ring; /* 0 = automatic */
@@ -62,13 +62,14 @@ typedef struct fx_timings {
 } fx_timings;
 
 typedef struct fx_rank_report {
-    uint64_t peak_bytes;   /* VmHWM */
-    uint64_t file_bytes;   /* file-backed part of the resident set */
-    uint64_t weight_bytes; /* packed weights this rank maps (shared by the ranks of a node) */
-    uint64_t arena_bytes;  /* planned arena */
-    uint64_t comm_bytes;   /* sent to other ranks during generate */
-    double comm_wait_s;    /* exposed communication during generate */
-    double denoise_wait_s; /* of which in the denoise loop */
+    uint64_t peak_bytes;       /* VmHWM */
+    uint64_t file_bytes;       /* file-backed part of the resident set */
+    uint64_t weight_bytes;     /* packed weights this rank maps (shared by the ranks of a node) */
+    uint64_t arena_bytes;      /* planned arena */
+    uint64_t arena_peak_bytes; /* what of it was used so far: the same after a picture */
+    uint64_t comm_bytes;       /* sent to other ranks during generate */
+    double comm_wait_s;        /* exposed communication during generate */
+    double denoise_wait_s;     /* of which in the denoise loop */
 } fx_rank_report;
 
 typedef struct fx_result {

@@ -105,6 +105,16 @@ own_file() { # make FILE a real copy before it is edited
     chmod u+w "$1"
 }
 
+# poison FILE TENSOR: makes m, a copy of the model with NaN in the first two values of a tensor; false when it has none.
+poison() {
+    local file=m/$1 offset length
+    offset=$(head -c 200000 "$model/$1" | grep -aoE "\"$2\":\{[^}]*\}" | grep -oE '"data_offsets": *\[[0-9]+' | grep -oE '[0-9]+$')
+    [ -n "$offset" ] || return 1
+    copy_model m && own_file "$file"
+    length=$(od -An -t u8 -N 8 "$file" | tr -d ' ')
+    printf '\377\377\377\377' | dd of="$file" bs=1 seek=$((8 + length + offset)) conv=notrunc status=none
+}
+
 finish() {
     printf '%s: %d passed, %d failed, %d skipped\n' "$test_name" "$passed" "$failed" "$skipped"
     [ "$failed" = 0 ] || exit 1

@@ -50,7 +50,7 @@ wanted() { # NAME
 }
 
 names=()
-for file in "$tests_dir"/t_*.c "$tests_dir"/sh_*.sh; do
+for file in "$tests_dir"/t_*.c "$tests_dir"/check_*.c "$tests_dir"/sh_*.sh; do
     [ -e "$file" ] || continue
     name=$(basename "$file")
     name=${name%.*}

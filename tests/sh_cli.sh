@@ -121,13 +121,15 @@ check "-f wrote the new picture" bash -c '! cmp -s one.png two.png'
 gen -o quiet.png -q
 check "-q: exit 0" rc_is 0
 check "-q: nothing on stderr" silent "$err"
-for key in load text step denoise vae png total peak_bytes file_backed_bytes weight_bytes arena_bytes unplanned_bytes ulysses \
+for key in load text step denoise vae png total peak_bytes file_backed_bytes weight_bytes arena_bytes arena_peak_bytes unplanned_bytes ulysses \
     ring layout exact threads bytes_exchanged exposed_s versions fluxpar; do
     check "report has $key" grep -q "\"$key\":" r.json
 done
 check "memory is within its plan" bash -c '! grep -q "\"within_limit\": false" r.json'
 mkdir rep && gen_mpi 2 -o rep/p.png --report rep/r.json
 check "report of 2 ranks" grep -q '"rank": 1' rep/r.json
+figure() { grep -oE "\"$1\": [0-9]+" rep/r.json | grep -oE '[0-9]+$'; }
+check "the arena of each rank is used to the byte" same "$(figure arena_bytes)" "$(figure arena_peak_bytes)"
 check "report of 2 ranks: bytes moved" bash -c "! grep -q '\"bytes_exchanged\": 0,' rep/r.json"
 check "no other file beside the report" only_files rep p.png r.json
 gen -o dumped.png --dump dump

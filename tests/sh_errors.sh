@@ -191,14 +191,6 @@ fx info text.png
 refused 2 "text.png" "info of a text"
 
 # ---- numbers: 6 ----
-poison() { # FILE TENSOR: NaN in the first two values of a tensor of model m; false when it is not there
-    local file=m/$1 offset length
-    offset=$(head -c 200000 "$model/$1" | grep -aoE "\"$2\":\{[^}]*\}" | grep -oE '"data_offsets": *\[[0-9]+' | grep -oE '[0-9]+$')
-    [ -n "$offset" ] || return 1
-    copy_model m && own_file "$file"
-    length=$(od -An -t u8 -N 8 "$file" | tr -d ' ')
-    printf '\377\377\377\377' | dd of="$file" bs=1 seek=$((8 + length + offset)) conv=notrunc status=none
-}
 if poison "$weights" 'x_embedder\.bias'; then
     fx generate -m m -p x --steps 2 -o out/bad.png
     refused 6 "step 1, block [a-z_0-9]+, rank 0" "NaN in the weights"

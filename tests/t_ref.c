@@ -1,5 +1,5 @@
 /* The oracle's own oracle: the ref backend against closed forms and tiny examples worked by hand; the
- * wrappers' checks (kernels/ops.c) and the plan backend. Everything else is judged against ref (t_ops). */
+ * wrappers' checks (kernels/ops.c) and the plan backend. Everything else is judged against ref (check_ops). */
 #include "tests/test.h"
 
 #include "kernels/ops.h"

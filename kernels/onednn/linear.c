@@ -71,7 +71,7 @@ static fx_status widened_plan(fx_onednn *o, fx_tensor y, fx_tensor x, fx_weight 
     return FX_OK;
 }
 
-static fx_status widened_block(fx_backend *be, const widened *p, int64_t row, int64_t rows, const float *bias,
+static fx_status widened_block(fx_backend *be, const widened *p, int64_t row, int64_t rows, fx_tensor bias,
                                fx_act act, char *scratch)
 {
     fx_onednn *o = fx_onednn_of(be);
@@ -88,7 +88,9 @@ static fx_status widened_block(fx_backend *be, const widened *p, int64_t row, in
         FX_TRY(fx_dnnl_weight_bytes(o->dnnl, &panel, &bytes));
         FX_TRY(fx_onednn_widen(be, packed, (int64_t)(bytes / 4), w));
         FX_TRY(fx_onednn_op(o, &s, &op));
-        FX_TRY(fx_dnnl_op_run(op, FX_ACT_NONE, x, w, bias + col, sums, scratch + p->own));
+        /* the zeros for an absent bias are as long as one panel */
+        const float *b = fx_onednn_bias(o, fx_present(bias) ? fx_slice(bias, 0, col, cols) : bias);
+        FX_TRY(fx_dnnl_op_run(op, FX_ACT_NONE, x, w, b, sums, scratch + p->own));
         fx_tensor c = fx_view2(sums, FX_F32, rows, cols);
         c.stride[0] = rows > 1 ? p->panel : cols;
         FX_TRY(o->cpu->activate(be, fx_cols(fx_rows(p->y, row, rows), col, cols), c, act));
@@ -97,7 +99,7 @@ static fx_status widened_block(fx_backend *be, const widened *p, int64_t row, in
     return FX_OK;
 }
 
-static fx_status widened_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, const float *bias,
+static fx_status widened_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor bias,
                                 fx_act act, void *scratch)
 {
     widened p;
@@ -131,10 +133,9 @@ fx_status fx_onednn_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w
                            void *scratch)
 {
     fx_onednn *o = fx_onednn_of(be);
-    const float *bias = fx_onednn_bias(o, b);
-    if (fx_onednn_widens(o, w.dtype)) return widened_linear(be, y, x, w, bias, act, scratch);
+    if (fx_onednn_widens(o, w.dtype)) return widened_linear(be, y, x, w, b, act, scratch);
     const fx_dnnl_shape s = direct_shape(y, x, w);
     fx_dnnl_op *op;
     FX_TRY(fx_onednn_op(o, &s, &op));
-    return fx_dnnl_op_run(op, act, x.data, w.packed, bias, y.data, scratch);
+    return fx_dnnl_op_run(op, act, x.data, w.packed, fx_onednn_bias(o, b), y.data, scratch);
 }

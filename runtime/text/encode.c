@@ -108,13 +108,9 @@ fx_status fx_text_encode(fx_backend *be, fx_comm *comm, const fx_text *t, const 
                          fx_tensor t5, fx_tensor pooled)
 {
     const int rank = fx_comm_rank(comm), t5_rank = 0, clip_rank = fx_comm_size(comm) > 1 ? 1 : 0;
-    /* The plan is made for both encoders on every rank: which rank runs what must not change the memory plan.
-     */
-    const bool both = fx_planning(be);
     fx_status st = FX_OK;
-    if (both || rank == t5_rank) st = fx_t5_forward(be, &t->t5, ids->t5, ids->t5_count, t5);
-    if (!st && (both || rank == clip_rank))
-        st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
+    if (rank == t5_rank) st = fx_t5_forward(be, &t->t5, ids->t5, ids->t5_count, t5);
+    if (!st && rank == clip_rank) st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
     if (!st) st = fx_sync(be);
     FX_TRY(fx_comm_vote(comm, st, NULL));
     FX_TRY(fx_comm_broadcast(comm, t5_rank, t5.data, fx_bytes(t5)));

@@ -236,12 +236,12 @@ void make_weight(trial *t, fx_weight_kind wk, int64_t n, int64_t k, int kh, int 
     const int64_t count = n * k * kh * kw;
     const double scale = 1 / sqrt((double)(k * kh * kw)); /* sums of order one, as in a network */
     t->w_values = (double *)need((size_t)count * sizeof(double));
-    for (int64_t i = 0; i < count; i++) {
-        unsigned char rounded[8];
+    for (int64_t i = 0; i < count; i++)
         t->w_values[i] = scale * draw(&t->rng, kind == OUTLIER ? OUTLIER : NORMAL);
-        fx_convert(rounded, t->be->dtype, &t->w_values[i], FX_F64, 1);
-        fx_convert(&t->w_values[i], FX_F64, rounded, t->be->dtype, 1);
-    }
+    void *rounded = need((size_t)count * fx_dtype_size(t->be->dtype));
+    fx_convert(rounded, t->be->dtype, t->w_values, FX_F64, count);
+    fx_convert(t->w_values, FX_F64, rounded, t->be->dtype, count);
+    free(rounded);
     t->has_weight = true;
     pack_for(t->be, &t->w_be, &like, t->w_values);
     pack_for(t->be1, &t->w_be1, &like, t->w_values);

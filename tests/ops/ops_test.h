@@ -1,7 +1,8 @@
 /* The op check: every op of a backend against ref (f64), judged per element by the error budget of
- * kernels/ops.h. case (t_ops.c) x backend dtype x input kind x argument dtypes = one trial (trial.c): make
- * operands (operand.c), run plan, backend and ref, judge (judge.c), run again split by rows on one thread and
- * compare bytes. ops_*.c say per op how to set up, call and budget. */
+ * kernels/ops.h. case (cases.c) x backend dtype x input kind x argument dtypes = one row (rows.c): make
+ * operands (operand.c), run plan, backend and ref (trial.c), judge (judge.c), run again split by rows on one
+ * thread and compare bytes. ops_*.c say per op how to set up, call and budget; sampled.c does real shapes of
+ * which 64 rows are judged; mutants.c holds wrong ops that must be found; timing.c is --bench. */
 #ifndef FX_TESTS_OPS_TEST_H
 #define FX_TESTS_OPS_TEST_H
 
@@ -15,18 +16,23 @@ enum {
     NEARCONST = 8, /* 100 + N(0,1e-2): one-pass variance loses everything */
     PEAKY = 16,    /* N(0,4): softmax close to one-hot */
     BROKEN = 32,   /* NORMAL with one NaN: it must arrive exactly where ref has it, never vanish */
-    ALL_KINDS = 63
+    ALL_KINDS = 63,
+    /* when a case runs: */
+    LONG = 64,      /* with FX_LONG only */
+    ONLY_F32 = 128, /* backend dtype */
+    ONLY_BF16 = 256
 };
 const char *kind_name(unsigned kind);
 
 /* ---- views: how an operand lies in its frame ---- */
 typedef enum {
     PLAIN,
-    ROWS,    /* odd row stride, odd offset */
-    WIDE,    /* a column slice of a buffer three times as wide (q | k | v) */
-    HEADS,   /* token and head strides both padded */
-    MAJOR,   /* [H,T,D] in memory, seen as [T,H,D] */
-    REVERSED /* all strides reversed, the last dim not dense */
+    ROWS,     /* odd row stride, odd offset */
+    WIDE,     /* a column slice of a buffer three times as wide (q | k | v) */
+    HEADS,    /* token and head strides both padded */
+    MAJOR,    /* [H,T,D] in memory, seen as [T,H,D] */
+    REVERSED, /* all strides reversed, the last dim not dense */
+    SAMPLED   /* t rows at once; 64 of them are judged (sampled.c) */
 } view_kind;
 
 /* ---- cases ---- */
@@ -38,6 +44,10 @@ typedef struct op_case {
     unsigned kinds;
     const char *why;
 } op_case;
+
+/* ---- cases.c ---- */
+extern const op_case op_cases[];
+extern const int op_case_count;
 
 /* ---- operands ---- */
 /* PARAM: an input that ref takes in the same dtype (vectors, ids, statistics); TEMP: written, not judged */
@@ -103,21 +113,78 @@ const char *frame_damage(trial *);         /* a canary or an input changed: whic
 void free_trial(trial *);
 
 /* ---- judge.c ---- */
-double unit_of(fx_dtype); /* u of kernels/ops.h */
+/* How near to its budget an op came, over all rows of one backend and dtype. */
+typedef struct op_score {
+    int trials;
+    double ratio, rms; /* worst err/B, worst rms(err/B) */
+    double
+        beyond; /* worst (err - u|y|) / (B - u|y|): what is left when the one rounding of the output is taken out */
+    char at[240];
+} op_score;
+extern op_score *op_scores; /* where judge writes; shared with the parent process */
+double unit_of(fx_dtype);   /* u of kernels/ops.h */
 extern const double u32;
-bool judge(trial *);      /* all outputs; prints failures */
-void judge_summary(void); /* worst err/B per op and dtype */
+bool judge(trial *); /* all outputs; prints failures */
 /* Products of backend onednn: sums may start from the bias, and convolutions let a NaN meet zero weights beyond
  * the window. */
 bool library_products(const trial *);
 bool complain(const trial *, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* false */
 
 /* ---- trial.c ---- */
+void make_label(trial *);
+fx_status plan_and_run(fx_backend *, const trial *, const fx_weight *,
+                       const fx_tensor views[]); /* in one call */
 bool run_trial(trial *);
+
+/* ---- sampled.c ---- */
+bool run_sampled(trial *);
+void time_sampled(trial *);
+
+/* ---- rows.c: what one child process does ---- */
+typedef struct op_job {
+    const op_def *def;
+    const char *backend;
+    fx_dtype dtype;
+    uint64_t seed;
+    int first;                      /* rows before it are done */
+    int only;                       /* this row alone, or -1 */
+    const struct op_mutant *mutant; /* NULL, or the mistake to make */
+    bool stop_early;                /* at the first failure */
+    unsigned limit_s;               /* per row */
+    const char *program, *isa;      /* for the command that repeats a row */
+} op_job;
+/* In memory shared with the parent: what a child that dies leaves behind. */
+typedef struct op_progress {
+    int row; /* being run; -1 before the first */
+    bool finished;
+    int passed, failed;
+    char label[240], again[400];
+    op_score score;
+} op_progress;
+void run_rows(const op_job *, op_progress *);
+int list_rows(const op_job *); /* prints them; their number */
+void time_rows(const op_job *);
+
+/* ---- mutants.c: one-line mistakes ---- */
+typedef struct op_mutant {
+    const char *name, *op; /* op: whose rows must fail */
+    void (*apply)(fx_ops *);
+} op_mutant;
+extern const op_mutant op_mutants[];
+extern const int op_mutant_count;
+extern const op_mutant op_mutant_crash, op_mutant_hang;
+void mutate(const op_mutant *, fx_backend *); /* this process only */
+
+/* ---- timing.c ---- */
+/* Runs and prints the median; t's operands are `views`. */
+void time_views(trial *, const fx_weight *, const fx_tensor views[], int runs);
+void time_trial(trial *); /* one line */
 
 /* ---- ops_*.c ---- */
 extern const op_def op_linear, op_conv2d, op_attention, op_attention_parts, op_attention_merge, op_norm_mod,
     op_layer_norm, op_rms_norm, op_gate_add, op_qk_norm_rope, op_axpy, op_activate, op_glu, op_embed, op_copy,
     op_row_stats, op_group_norm, op_upsample2x, op_to_rgb8, op_count_nonfinite;
+const op_def *op_at(int i); /* NULL past the last */
+bool op_cases_known(void);
 
 #endif

@@ -23,15 +23,12 @@ static void cut_rows(const trial *t, int64_t begin, int64_t count, fx_tensor par
         if (t->arg[a].split_dim >= 0) part[a] = fx_slice(part[a], t->arg[a].split_dim, begin, count);
 }
 
-/* The whole in one call, or rows in three. */
-static fx_status call(fx_backend *be, const trial *t, const fx_weight *w, bool split)
+/* The whole in one call, or (whole NULL) rows in three. */
+static fx_status call(fx_backend *be, const trial *t, const fx_weight *w, const fx_tensor whole[])
 {
     fx_tensor part[MAX_OPERANDS];
     trial sub;
-    if (!split) {
-        views(t, false, part);
-        return t->def->call(be, t, w, part);
-    }
+    if (whole) return t->def->call(be, t, w, whole);
     const int64_t n = t->split_rows, cuts[] = {0, 1, n / 2 + 1, n};
     for (int i = 0; i < 3; i++) {
         if (cuts[i + 1] <= cuts[i]) continue;
@@ -42,21 +39,21 @@ static fx_status call(fx_backend *be, const trial *t, const fx_weight *w, bool s
 }
 
 /* Plans, opens an arena of exactly the planned size, runs. */
-static fx_status plan_and_run(fx_backend *be, const trial *t, const fx_weight *w, bool split)
+fx_status plan_and_run(fx_backend *be, const trial *t, const fx_weight *w, const fx_tensor whole[])
 {
     fx_backend *plan = NULL;
     fx_status st;
     be->arena = NULL;
     FX_TRY_OUT(fx_backend_plan(be, &plan));
     FX_TRY_OUT(fx_arena_measure(&plan->arena));
-    FX_TRY_OUT(call(plan, t, w, split));
+    FX_TRY_OUT(call(plan, t, w, whole));
     for (int a = 0; a < t->args; a++)
         if (memcmp(t->arg[a].frame, t->arg[a].snapshot, t->arg[a].bytes) != 0) {
             st = FX_FAIL(FX_ESHAPE, "planning wrote to %s", t->arg[a].name);
             goto out;
         }
     if (fx_peak(plan->arena)) FX_TRY_OUT(fx_arena_open(NULL, fx_peak(plan->arena), &be->arena));
-    FX_TRY_OUT(call(be, t, w, split));
+    FX_TRY_OUT(call(be, t, w, whole));
     FX_TRY_OUT(fx_sync(be));
 out:
     if (plan) fx_arena_close(&plan->arena);
@@ -75,7 +72,9 @@ static bool split_agrees(trial *t)
         memcpy(whole[a], t->arg[a].frame, t->arg[a].bytes);
     }
     restart_outputs(t);
-    if (plan_and_run(t->be1, t, &t->w_be1, t->split_rows > 1))
+    fx_tensor all[MAX_OPERANDS];
+    views(t, false, all);
+    if (plan_and_run(t->be1, t, &t->w_be1, t->split_rows > 1 ? NULL : all))
         ok = complain(t, "cut by rows, 1 thread: %s", fx_error());
     for (int a = 0; a < t->args && ok; a++) {
         size_t i = 0;
@@ -90,7 +89,7 @@ static bool split_agrees(trial *t)
     return ok;
 }
 
-static void make_label(trial *t)
+void make_label(trial *t)
 {
     const op_case *c = t->c;
     snprintf(t->label, sizeof t->label, "%s %s %s [%lld,%lld,%lld,%lld] v%d view%d %s in=%s out=%s", c->op,
@@ -101,12 +100,12 @@ static void make_label(trial *t)
 
 bool run_trial(trial *t)
 {
-    make_label(t);
     t->def->setup(t);
-    fx_tensor ref[MAX_OPERANDS];
+    fx_tensor ref[MAX_OPERANDS], whole[MAX_OPERANDS];
     views(t, true, ref);
+    views(t, false, whole);
     bool ok = true;
-    if (plan_and_run(t->be, t, &t->w_be, false))
+    if (plan_and_run(t->be, t, &t->w_be, whole))
         ok = complain(t, "%s", fx_error());
     else if (t->def->call(t->ref, t, &t->w_ref, ref))
         ok = complain(t, "ref: %s", fx_error());

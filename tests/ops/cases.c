@@ -1,13 +1,8 @@
-/* Every op of every backend against ref (f64), by the error budgets of kernels/ops.h.
- *   t_ops [op-pattern] [seed]      pattern as in the shell ('attention*'); the seed replays bit for bit
- * ONEDNN_MAX_CPU_ISA=AVX2 (AVX512_CORE, SSE41) tries the cpu and onednn backends' other instruction sets;
- * T_OPS_BACKEND=ref checks the checker: ref against itself. Structure: tests/ops/ops_test.h. */
+/* The table of cases: each line is multiplied by backends, dtypes, input kinds and argument dtypes (check_ops.c).
+ * What t, c, k, h and the variant mean is said per op in ops_*.c. */
 #include "tests/ops/ops_test.h"
-#include "tests/test.h"
 
-#include <fnmatch.h>
-#include <math.h>
-#include <time.h>
+#include <string.h>
 
 enum {
     NONE = FX_ACT_NONE,
@@ -18,7 +13,7 @@ enum {
 };
 
 /* clang-format off */
-static const op_case cases[] = {
+const op_case op_cases[] = {
 /*  op               t/M    c/N    k/K  h  variant  view   kinds                      why */
     {"linear",        1,     1,     1,  1, NONE,    PLAIN, NORMAL,                    "smallest"},
     {"linear",       33,    65,    40,  1, TANH,    ROWS,  ALL_KINDS,                 "odd everything, tails"},
@@ -28,12 +23,21 @@ static const op_case cases[] = {
     {"linear",       97,    48,    32,  0, NONE,    PLAIN, NORMAL,                    "many rows"},
     {"linear",      259,    40,    72,  1, NONE,    ROWS,  NORMAL,                    "row blocks and a tail"},
     {"linear",      533,   545,   300,  1, TANH,    ROWS,  NORMAL,                    "one over the blocks of rows and columns"},
+    {"linear",       24,   700,    40,  0, NONE,    PLAIN, NORMAL,                    "several panels without bias"},
     {"linear",        5,  3072,  3072,  1, NONE,    WIDE,  NORMAL | OUTLIER,          "FLUX attention output"},
     {"linear",        3,    64, 15360,  1, NONE,    PLAIN, NORMAL | NEARCONST,        "FLUX single_block linear2: K"},
     {"linear",        3, 21504,    64,  1, TANH,    PLAIN, NORMAL,                    "FLUX single_block linear1: N"},
     {"linear",        2,   512, 12288,  1, NONE,    PLAIN, NORMAL,                    "FLUX feed-forward: K"},
     {"linear",        1,  9216,   256,  1, SILU,    PLAIN, NORMAL,                    "one row: modulation, time embedding"},
     {"linear",       70,   256,  4096,  0, NONE,    PLAIN, NORMAL,                    "T5 width"},
+    {"linear",      512,  9216,  3072,  1, NONE,    SAMPLED, NORMAL | ONLY_F32,         "FLUX double_block qkv, text rows"},
+    {"linear",     4608,  9216,  3072,  1, NONE,    SAMPLED, NORMAL | ONLY_BF16,        "FLUX qkv"},
+    {"linear",     4608, 21504,  3072,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX single_block linear1"},
+    {"linear",     4608,  3072, 15360,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX single_block linear2"},
+    {"linear",     4096,  3072, 12288,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX feed-forward out, image rows"},
+    {"linear",     4608,  3072, 12288,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX feed-forward out"},
+    {"linear",      512,  3072, 12288,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX feed-forward out, text rows"},
+    {"linear",     4096,  9216,  3072,  1, NONE,    SAMPLED, NORMAL | LONG,             "FLUX double_block qkv, image rows"},
     {"conv2d",        5,     7,     3,  6, 0,       PLAIN, ALL_KINDS,                 "odd everything"},
     {"conv2d",        9,    16,    16, 11, 0,       ROWS,  NORMAL | OUTLIER,          "vae conv_in channels"},
     {"conv2d",        8,    24,    32, 10, 1,       PLAIN, NORMAL,                    "encoder downsampling"},
@@ -47,6 +51,8 @@ static const op_case cases[] = {
     {"conv2d",        4,     3,   128, 70, 0,       PLAIN, NORMAL | NEARCONST,        "vae conv_out"},
     {"conv2d",       23,    40,    24, 25, 0,       ROWS,  NORMAL,                    "more pixels than a block of rows"},
     {"conv2d",        1,     4,     4,  1, 0,       PLAIN, NORMAL,                    "one pixel"},
+    {"conv2d",       10,   128,   128, 1024, 3,     SAMPLED, NORMAL,                    "FLUX vae at 1024 wide, a slab"},
+    {"conv2d",      128,   512,   512, 128, 0,      SAMPLED, NORMAL | LONG,             "FLUX vae at the latents' size"},
     {"attention",    13,    17,     6,  3, 0,       PLAIN, ALL_KINDS,                 "odd, tiny head"},
     {"attention",    20,    20,     8,  4, 2,       ROWS,  NORMAL | PEAKY | BROKEN,   "causal"},
     {"attention",     9,    33,    10,  2, 1,       HEADS, NORMAL | PEAKY | OUTLIER,  "relative bias, head dim 10"},
@@ -62,11 +68,15 @@ static const op_case cases[] = {
     {"attention",     1,     1,     2,  1, 0,       PLAIN, NORMAL,                    "smallest"},
     {"attention",    18,    18,    16,  2, 3,       PLAIN, NORMAL,                    "first query sees nothing"},
     {"attention",     5,     0,    16,  2, 0,       PLAIN, NORMAL,                    "no keys"},
+    {"attention",  1152,  4608,   128,  6, 0,       SAMPLED, NORMAL | ONLY_BF16,        "FLUX 1024x1024, ulysses of 4, a quarter of the rows"},
+    {"attention",  4608,  4608,   128, 24, 0,       SAMPLED, NORMAL | PEAKY | LONG,     "FLUX 1024x1024"},
     {"attention_parts", 11, 50,    64,  3, 16,      HEADS, NORMAL | PEAKY | OUTLIER | NEARCONST | BROKEN, "ring of 2"},
     {"attention_parts", 30, 96,   128,  4, 32,      WIDE,  NORMAL | PEAKY,            "ring of 3, one rank without keys"},
     {"attention_merge", 13,  0,    10,  3, 0,       HEADS, NORMAL | OUTLIER | TINY | BROKEN, "odd"},
     {"attention_merge", 31,  0,   128, 24, 1,       PLAIN, NORMAL,                    "FLUX, parts without keys"},
+    {"attention_merge", 29,  0,    12,  2, 2,       PLAIN, NORMAL,                    "one part outweighs the other: the maximum counts"},
     {"norm_mod",     16,  3072,     0,  0, 0,       PLAIN, ALL_KINDS,                 "FLUX width: eps and cancellation"},
+    {"norm_mod",   4608,  3072,     0,  0, 0,       SAMPLED, NORMAL | TINY,             "FLUX, all rows"},
     {"norm_mod",      7,    33,     0,  0, 0,       ROWS,  ALL_KINDS,                 "odd"},
     {"norm_mod",     40,     1,     0,  0, 0,       ROWS,  NORMAL,                    "one channel: variance 0"},
     {"layer_norm",   19,   768,     0,  0, 0,       PLAIN, ALL_KINDS,                 "CLIP width"},
@@ -74,9 +84,11 @@ static const op_case cases[] = {
     {"rms_norm",     11,  4096,     0,  0, 0,       PLAIN, ALL_KINDS,                 "T5 width"},
     {"rms_norm",      9,    37,     0,  0, 0,       ROWS,  ALL_KINDS,                 "odd"},
     {"gate_add",     12,  3072,     0,  0, 0,       PLAIN, NORMAL | OUTLIER,          "FLUX width"},
+    {"gate_add",   4608,  3072,     0,  0, 0,       SAMPLED, NORMAL | OUTLIER,          "FLUX, all rows"},
     {"gate_add",     31,    35,     0,  0, 0,       ROWS,  ALL_KINDS,                 "odd"},
     {"qk_norm_rope", 13,     0,   128, 24, 3,       WIDE,  NORMAL | OUTLIER | TINY,   "FLUX, slices of qkv"},
     {"qk_norm_rope", 13,     0,   128,  6, 7,       WIDE,  NORMAL,                    "in place"},
+    {"qk_norm_rope", 4608,   0,   128, 24, 3,       SAMPLED, NORMAL | OUTLIER,          "FLUX, all rows"},
     {"qk_norm_rope", 21,     0,    10,  3, 3,       HEADS, ALL_KINDS,                 "odd"},
     {"qk_norm_rope", 21,     0,     6,  3, 6,       HEADS, NORMAL | OUTLIER,          "rotation only, in place"},
     {"qk_norm_rope", 21,     0,    16,  3, 1,       MAJOR, NORMAL | TINY,             "norm only"},
@@ -121,6 +133,7 @@ static const op_case cases[] = {
     {"count_nonfinite", 33, 70,     0,  0, 19,      WIDE,  NORMAL | OUTLIER,          "several"},
 };
 /* clang-format on */
+const int op_case_count = sizeof op_cases / sizeof op_cases[0];
 
 static const op_def *const ops[] = {
     &op_linear,    &op_conv2d,     &op_attention,  &op_attention_parts, &op_attention_merge,
@@ -128,99 +141,18 @@ static const op_def *const ops[] = {
     &op_axpy,      &op_activate,   &op_glu,        &op_embed,           &op_copy,
     &op_row_stats, &op_group_norm, &op_upsample2x, &op_to_rgb8,         &op_count_nonfinite};
 
-static const op_def *find_op(const char *name)
+const op_def *op_at(int i)
 {
-    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
-        if (strcmp(ops[i]->name, name) == 0) return ops[i];
-    abort();
+    return i < (int)(sizeof ops / sizeof ops[0]) ? ops[i] : NULL;
 }
 
-/* Each trial has its own stream of numbers, so that a pattern replays it alone. */
-static uint64_t trial_seed(uint64_t seed, size_t index, unsigned kind, fx_dtype dtype, int free_dtypes)
+/* Every case's op is in the list: a typing mistake must not leave a case out. */
+bool op_cases_known(void)
 {
-    return seed * 0x9e3779b97f4a7c15u + index * 0x100000001b3u + kind * 64 + (unsigned)dtype * 8 +
-           (unsigned)free_dtypes;
-}
-
-static fx_backend *be, *be1, *ref;
-
-static void run_case(size_t index, uint64_t seed)
-{
-    const op_case *c = &cases[index];
-    const op_def *def = find_op(c->op);
-    for (unsigned kind = 1; kind <= BROKEN; kind *= 2)
-        for (int free_dtypes = 0; free_dtypes < 4; free_dtypes++) {
-            const bool only_once = be->dtype == be->stream && free_dtypes;
-            if (!(c->kinds & kind) || (free_dtypes & ~def->free_dtypes) || only_once) continue;
-            trial t = {.c = c, .def = def, .kind = kind, .be = be, .be1 = be1, .ref = ref};
-            t.rng = trial_seed(seed, index, kind, be->dtype, free_dtypes);
-            t.y_dtype = free_dtypes & 1 ? be->stream : be->dtype;
-            t.x_dtype = free_dtypes & 2 ? be->stream : be->dtype;
-            if (run_trial(&t))
-                test_passed++;
-            else {
-                test_failed++;
-                printf("     again: t_ops '%s' %llu\n", c->op, (unsigned long long)seed);
-            }
-        }
-}
-
-/* Backend onednn is backend cpu but for the ops with weights. */
-static bool own_op(const char *backend, const char *op)
-{
-    return strcmp(backend, "onednn") != 0 || strcmp(op, "linear") == 0 || strcmp(op, "conv2d") == 0;
-}
-
-/* Partial results must not be stored in bf16: the wrapper refuses them for every backend. */
-static void merge_refuses_bf16(void)
-{
-    uint16_t o[4] = {0};
-    float lse[2] = {0};
-    if (be->stream != FX_F32) return;
-    const fx_tensor ot = fx_view3(o, FX_BF16, 1, 2, 2), lt = fx_view2(lse, FX_F32, 2, 1);
-    T_CHECK(fx_attention_merge(be, ot, lt, ot, lt) == FX_ESHAPE,
-            "attention_merge takes bf16 partial results");
-}
-
-static void run_backend(const char *name, fx_dtype dtype, const char *pattern, uint64_t seed)
-{
-    if (fx_backend_open(name, dtype, 2, &be) || fx_backend_open(name, dtype, 1, &be1)) {
-        T_CHECK(false, "%s: %s", name, fx_error());
-    } else {
-        printf("%s %s: %s\n", name, fx_dtype_name(dtype), fx_backend_describe(be));
-        merge_refuses_bf16();
-        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-            if (fnmatch(pattern, cases[i].op, 0) == 0 && own_op(name, cases[i].op)) run_case(i, seed);
+    for (int c = 0; c < op_case_count; c++) {
+        int i = 0;
+        while (op_at(i) && strcmp(op_at(i)->name, op_cases[c].op) != 0) i++;
+        if (!op_at(i)) return false;
     }
-    fx_backend_close(&be);
-    fx_backend_close(&be1);
-}
-
-/* The suite repeats itself, so that a red run means a change; the long target draws new numbers each time. */
-static uint64_t default_seed(void)
-{
-    return getenv("FX_LONG") ? (uint64_t)time(NULL) % 100000 : 1837;
-}
-
-int main(int argc, char **argv)
-{
-    const char *pattern = argc > 1 ? argv[1] : "*", *forced = getenv("T_OPS_BACKEND");
-    const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : default_seed();
-    printf("t_ops: seed %llu\n", (unsigned long long)seed);
-    T_OK(fx_backend_open("ref", FX_F32, 2, &ref));
-    T_OK(fx_arena_open(NULL, 16 << 20, &ref->arena));
-    char names[200], *save = NULL;
-    snprintf(names, sizeof names, "%s", forced ? forced : fx_backend_list());
-    int backends = 0;
-    for (char *name = strtok_r(names, " ", &save); name; name = strtok_r(NULL, " ", &save)) {
-        if (strcmp(name, "ref") == 0 && !forced) continue;
-        run_backend(name, FX_F32, pattern, seed);
-        run_backend(name, FX_BF16, pattern, seed);
-        backends++;
-    }
-    if (!backends) T_SKIP("no backend besides ref was built");
-    judge_summary();
-    fx_arena_close(&ref->arena);
-    fx_backend_close(&ref);
-    return test_end("t_ops");
+    return true;
 }
