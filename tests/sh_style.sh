@@ -157,9 +157,10 @@ fi
 
 # ---- symbols ----
 
-prefixes() { # prefixes FILE...: global symbols without fx_ (OpenMP names its locks itself)
+# prefixes FILE...: global symbols without fx_ (OpenMP names its locks itself; weak ones of C++ are templates of its library)
+prefixes() {
     nm -A -g --defined-only "$@" 2>/dev/null |
-        awk 'NF > 2 && $NF !~ /^(fx_|\.gomp_critical_user_fx_|__odr_asan|__asan|DW\.ref\.)/ {print $1, $NF}' | sed 's#.*/##'
+        awk 'NF > 2 && !($(NF - 1) ~ /^[WVu]$/ && $NF ~ /^_Z/) && $NF !~ /^(fx_|_ZK?[0-9]+fx_|\.gomp_critical_user_fx_|__odr_asan|__asan|DW\.ref\.)/ {print $1, $NF}' | sed 's#.*/##'
 }
 calls() { # calls PATTERN FILE...: undefined symbols that match
     nm -A -u "${@:2}" 2>/dev/null | awk -v p="^($1)\$" '$NF ~ p {print $1, $NF}' | sed 's#.*/##'

@@ -1,9 +1,9 @@
-/* The CPU twin of CUDA's execution model (kernels/twin/twin.h), by kernels that are right, racy or wrong: it must run
+/* The CPU twin of CUDA's execution model (kernels/twin/twin.cuh), by kernels that are right, racy or wrong: it must run
  * the right ones, make races show, and name what a GPU leaves undefined. */
 #include <cstring>
 #include <vector>
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "tests/test.h"
 
 namespace

@@ -1,6 +1,6 @@
 /* y = mul * x + add between any strides and float dtypes, and the count of values that are not finite. Contract:
  * kernels/ops.h. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

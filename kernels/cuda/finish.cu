@@ -1,5 +1,5 @@
 /* The last pass of a matrix product whose sums lie in f32: bias, activation, one rounding. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

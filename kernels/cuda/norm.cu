@@ -1,7 +1,7 @@
 /* Row normalisation: layer norm (plain and modulated), RMS norm; the per-head RMS norm + rotation of q and k.
  * Norms: a CTA per row, the row in registers between the two passes where it fits (to 4096 channels), else read
  * again. Heads: a warp per head of a token. Contract: kernels/ops.h. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

@@ -1,6 +1,6 @@
 /* Elementwise work on token rows: gates, residual sums, activations, table lookup, and the merge of two attention
  * results. One thread per four neighbours (or per value where rows do not allow it). Contract: kernels/ops.h. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

@@ -1,7 +1,7 @@
 /* Softmax of attention scores with a bias by distance, for attention that is two matrix products with scores between
  * them: T5 (relative bias), CLIP (causal), head dims that the fused kernel does not take. A CTA per query and head.
  * Contract: kernels/cuda/slots.h and fx_attention of kernels/ops.h. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

@@ -1,6 +1,6 @@
 /* What the VAE does to picture rows besides convolution: group norm from per-row statistics (a picture cut by rows
  * gives the same numbers), nearest-neighbour doubling, and the last step to 8 bits. Contract: kernels/ops.h. */
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace

@@ -9,7 +9,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/slots.h"
-#include "kernels/twin/twin.h"
+#include "kernels/twin/twin.cuh"
 
 namespace
 {

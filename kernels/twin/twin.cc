@@ -1,7 +1,7 @@
-/* Fibers and their scheduler; see twin.h. A CTA's threads are fibers with stacks of their own; the scheduler picks
+/* Fibers and their scheduler; see twin.cuh. A CTA's threads are fibers with stacks of their own; the scheduler picks
  * one of those that can run at random, until all have ended. Up to RESIDENT CTAs run side by side, so that kernels
  * which talk across CTAs are mixed too. */
-#include "kernels/twin/twin.h"
+#include "kernels/twin/twin.cuh"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -140,8 +140,7 @@ void run_fiber()
     (*m.body)();
     m.now->is = ENDED;
     m.now->home->ended++;
-    leave(m);
-    abort(); /* an ended fiber is never picked */
+    for (;;) leave(m); /* once: an ended fiber is not picked again */
 }
 
 void *stack_of(machine &m, size_t index)

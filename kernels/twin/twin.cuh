@@ -1,9 +1,9 @@
 /* The CPU twin of CUDA's execution model, for tests: a launch runs its CTAs here, every CUDA thread a fiber, in an
  * order drawn at random; barriers and shuffles block the fiber, shared memory is one poisoned block per CTA. A rank
  * is an OS thread. What a GPU leaves undefined is an error here: a barrier that not all threads of the CTA reach, a
- * shuffle with lanes missing, a launch with more threads than a CTA holds. Needs no toolkit. Included by device.h. */
-#ifndef FX_KERNELS_TWIN_TWIN_H
-#define FX_KERNELS_TWIN_TWIN_H
+ * shuffle with lanes missing, a launch with more threads than a CTA holds. Needs no toolkit. Included by device.cuh. */
+#ifndef FX_KERNELS_TWIN_TWIN_CUH
+#define FX_KERNELS_TWIN_TWIN_CUH
 
 #include <cmath>
 #include <cstdint>

@@ -1,9 +1,9 @@
 /* What a device kernel may use: indices, shared memory, barriers, shuffles, atomics, launches. Two twins of every
- * word: under nvcc the real thing, otherwise kernels/twin/twin.h, which runs grid, CTAs and threads on the CPU, so
+ * word: under nvcc the real thing, otherwise kernels/twin/twin.cuh, which runs grid, CTAs and threads on the CPU, so
  * that every kernel is tested without a GPU from the very same source. Kernels use nothing of CUDA but through this
  * file; shared memory is one block per CTA; every loop that waits calls fx_pause(). */
-#ifndef FX_KERNELS_CUDA_DEVICE_H
-#define FX_KERNELS_CUDA_DEVICE_H
+#ifndef FX_KERNELS_CUDA_DEVICE_CUH
+#define FX_KERNELS_CUDA_DEVICE_CUH
 
 #include "kernels/ops.h"
 #include "kernels/rowfn.h"
@@ -73,7 +73,7 @@ FX_DEVICE uint16_t fx_f32_to_half(float x)
     return __half_as_ushort(__float2half_rn(x));
 }
 #else
-#include "kernels/twin/twin.h"
+#include "kernels/twin/twin.cuh"
 #define FX_SLOT(op) fx_twin_##op
 #endif
 
