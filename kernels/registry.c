@@ -10,6 +10,12 @@
 #if FX_HAVE_ONEDNN
 #include "kernels/onednn/onednn.h"
 #endif
+#if FX_HAVE_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
+#if FX_HAVE_TWIN
+#include "kernels/twin/open.h"
+#endif
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +67,13 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #endif
 #if FX_HAVE_ONEDNN
     if (strcmp(name, "onednn") == 0) return fx_onednn_open(dtype, threads, out);
+#endif
+#if FX_HAVE_CUDA /* not in the list: the pipeline cannot place its weights there yet */
+    if (strcmp(name, "cuda") == 0) return fx_cuda_open(dtype, 0, out);
+    if (strcmp(name, "cuda-staged") == 0) return fx_cuda_open_staged(dtype, 0, (size_t)4 << 30, out);
+#endif
+#if FX_HAVE_TWIN /* for tests: it is not in the list */
+    if (strcmp(name, "twin") == 0) return fx_twin_open(dtype, threads, out);
 #endif
     if (strcmp(name, "ref") == 0) return fx_ref_open(threads, out);
     return FX_FAIL(FX_EINVAL, "backend '%s' is not built in; choose auto or one of: %s", name,
@@ -128,6 +141,12 @@ const char *fx_backend_describe(const fx_backend *be)
 #endif
 #if FX_HAVE_ONEDNN
     if (strcmp(be->ops->name, "onednn") == 0) return fx_onednn_describe(be);
+#endif
+#if FX_HAVE_CUDA
+    if (strcmp(be->ops->name, "cuda") == 0) return fx_cuda_describe(be);
+#endif
+#if FX_HAVE_TWIN
+    if (strcmp(be->ops->name, "twin") == 0) return "CUDA kernels on the CPU";
 #endif
     return "f64 reference loops";
 }

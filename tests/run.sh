@@ -50,13 +50,13 @@ wanted() { # NAME
 }
 
 names=()
-for file in "$tests_dir"/t_*.c "$tests_dir"/check_*.c "$tests_dir"/sh_*.sh; do
+for file in "$tests_dir"/t_*.c "$tests_dir"/t_*.cc "$tests_dir"/check_*.c "$tests_dir"/sh_*.sh; do
     [ -e "$file" ] || continue
     name=$(basename "$file")
     name=${name%.*}
     [ "$long" = 1 ] || ! sed -n 2p "$file" | grep -q '^# Long target:' || continue
     # A program that needs ranks or arguments says which script runs it.
-    case $file in *.c) ! head -n 10 "$file" | grep -qiE 'run by: *sh_|run under mpirun by tests/sh_' || continue ;; esac
+    case $file in *.c | *.cc) ! head -n 10 "$file" | grep -qiE 'run by: *sh_|run under mpirun by tests/sh_' || continue ;; esac
     if wanted "$name"; then names+=("$name"); fi
 done
 if [ "$list" = 1 ]; then

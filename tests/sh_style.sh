@@ -46,7 +46,8 @@ includes() {
         may["kernels/ref"] = "kernels/ref " kernels
         may["kernels/cpu"] = "kernels/cpu " kernels
         may["kernels/onednn"] = "kernels/onednn kernels/cpu " kernels
-        may["kernels/cuda"] = "kernels/cuda " kernels
+        may["kernels/cuda"] = "kernels/cuda kernels/twin " kernels
+        may["kernels/twin"] = "kernels/twin kernels/cuda kernels/cpu " kernels
         may["parallel"] = parallel
         may["runtime/sample"] = "runtime/sample " io kernels
         may["runtime/text"] = "runtime/text " parallel
@@ -54,7 +55,7 @@ includes() {
         may["runtime/vae"] = "runtime/vae " parallel
         models = "runtime runtime/sample runtime/text runtime/dit runtime/vae " parallel
         may["runtime"] = models; may["launch"] = "launch " models
-        backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda "
+        backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda kernels/twin "
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
@@ -156,9 +157,10 @@ fi
 
 # ---- symbols ----
 
-prefixes() { # prefixes FILE...: global symbols without fx_ (OpenMP names its locks itself)
+# prefixes FILE...: global symbols without fx_ (OpenMP names its locks itself; weak ones of C++ are templates of its library)
+prefixes() {
     nm -A -g --defined-only "$@" 2>/dev/null |
-        awk 'NF > 2 && $NF !~ /^(fx_|\.gomp_critical_user_fx_|__odr_asan|__asan|DW\.ref\.)/ {print $1, $NF}' | sed 's#.*/##'
+        awk 'NF > 2 && !($(NF - 1) ~ /^[WVu]$/ && $NF ~ /^_Z/) && $NF !~ /^(fx_|_ZK?[0-9]+fx_|\.gomp_critical_user_fx_|__odr_asan|__asan|DW\.ref\.)/ {print $1, $NF}' | sed 's#.*/##'
 }
 calls() { # calls PATTERN FILE...: undefined symbols that match
     nm -A -u "${@:2}" 2>/dev/null | awk -v p="^($1)\$" '$NF ~ p {print $1, $NF}' | sed 's#.*/##'

@@ -24,6 +24,8 @@ static bool case_runs(const op_job *j, const op_case *c)
 {
     const unsigned other = j->dtype == FX_BF16 ? ONLY_F32 : ONLY_BF16;
     return strcmp(c->op, j->def->name) == 0 && !(c->kinds & other) &&
+           (c->view != SAMPLED ||
+            strcmp(j->backend, "twin") != 0) && /* a thread of a GPU at a time: too slow */
            (!(c->kinds & LONG) || getenv("FX_LONG") || j->only >= 0);
 }
 

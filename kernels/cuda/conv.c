@@ -1,0 +1,135 @@
+/* Convolution of NHWC pictures through cuDNN: sums and bias in f32, one rounding. Contract: kernels/ops.h. */
+#include <string.h>
+
+#include "kernels/cuda/internal.h"
+
+enum { UID_X = 1, UID_W, UID_BIAS, UID_Y, UID_SUMS };
+
+typedef struct conv_key {
+    int64_t kind, height, width, channels, x_row, y_row, outputs, kh, kw, stride, pad[4], bias, out;
+} conv_key;
+
+#define DNN_SET(d, attribute, type, n, value)                                                                \
+    FX_DNN(cudnnBackendSetAttribute(d, CUDNN_ATTR_##attribute, CUDNN_TYPE_##type, n, value))
+
+fx_status fx_cuda_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+                                 const int pad[4], size_t *bytes)
+{
+    (void)be, (void)y, (void)x, (void)w, (void)stride, (void)pad;
+    *bytes = 0;
+    return FX_OK;
+}
+
+/* A picture [rows, columns, channels] as N, C, H, W. */
+static fx_status picture(int64_t uid, fx_tensor t, cudnnDataType_t type, int is_virtual,
+                         cudnnBackendDescriptor_t *out)
+{
+    const int64_t c = t.shape[2], row = is_virtual ? t.shape[1] * c : t.stride[0];
+    const fx_dnn_tensor d = {.uid = uid,
+                             .dims = {1, c, t.shape[0], t.shape[1]},
+                             .strides = {t.shape[0] * row, 1, row, c},
+                             .type = type,
+                             .is_virtual = is_virtual};
+    return fx_dnn_describe(&d, out);
+}
+
+static fx_status convolution(const conv_key *k, cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
+                             cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *op)
+{
+    const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    const int64_t dims = 2, one[2] = {1, 1}, strides[2] = {k->stride, k->stride},
+                  before[2] = {k->pad[0], k->pad[2]}, after[2] = {k->pad[1], k->pad[3]};
+    const float alpha = 1, beta = 0;
+    cudnnBackendDescriptor_t conv;
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, &conv));
+    DNN_SET(conv, CONVOLUTION_COMP_TYPE, DATA_TYPE, 1, &f32);
+    DNN_SET(conv, CONVOLUTION_CONV_MODE, CONVOLUTION_MODE, 1, &mode);
+    DNN_SET(conv, CONVOLUTION_SPATIAL_DIMS, INT64, 1, &dims);
+    DNN_SET(conv, CONVOLUTION_DILATIONS, INT64, 2, one);
+    DNN_SET(conv, CONVOLUTION_FILTER_STRIDES, INT64, 2, strides);
+    DNN_SET(conv, CONVOLUTION_PRE_PADDINGS, INT64, 2, before);
+    DNN_SET(conv, CONVOLUTION_POST_PADDINGS, INT64, 2, after);
+    FX_DNN(cudnnBackendFinalize(conv));
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, op));
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_CONV_DESC, BACKEND_DESCRIPTOR, 1, &conv);
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_X, BACKEND_DESCRIPTOR, 1, &x);
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_W, BACKEND_DESCRIPTOR, 1, &w);
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_Y, BACKEND_DESCRIPTOR, 1, &y);
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_ALPHA, FLOAT, 1, &alpha);
+    DNN_SET(*op, OPERATION_CONVOLUTION_FORWARD_BETA, FLOAT, 1, &beta);
+    FX_DNN(cudnnBackendFinalize(*op));
+    cudnnBackendDestroyDescriptor(conv);
+    return FX_OK;
+}
+
+static fx_status add_bias(cudnnBackendDescriptor_t sums, cudnnBackendDescriptor_t bias,
+                          cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t *op)
+{
+    const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
+    const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
+    cudnnBackendDescriptor_t add;
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &add));
+    DNN_SET(add, POINTWISE_MODE, POINTWISE_MODE, 1, &mode);
+    DNN_SET(add, POINTWISE_MATH_PREC, DATA_TYPE, 1, &f32);
+    FX_DNN(cudnnBackendFinalize(add));
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, op));
+    DNN_SET(*op, OPERATION_POINTWISE_PW_DESCRIPTOR, BACKEND_DESCRIPTOR, 1, &add);
+    DNN_SET(*op, OPERATION_POINTWISE_XDESC, BACKEND_DESCRIPTOR, 1, &sums);
+    DNN_SET(*op, OPERATION_POINTWISE_BDESC, BACKEND_DESCRIPTOR, 1, &bias);
+    DNN_SET(*op, OPERATION_POINTWISE_YDESC, BACKEND_DESCRIPTOR, 1, &y);
+    FX_DNN(cudnnBackendFinalize(*op));
+    cudnnBackendDestroyDescriptor(add);
+    return FX_OK;
+}
+
+static cudnnDataType_t type_of(fx_dtype dtype)
+{
+    return dtype == FX_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
+}
+
+static fx_status conv_plan(fx_cuda *c, const conv_key *k, fx_tensor y, fx_tensor x, fx_weight w,
+                           fx_dnn_plan **out)
+{
+    cudnnBackendDescriptor_t t[5] = {0}, op[2];
+    const fx_dnn_tensor filter = {.uid = UID_W,
+                                  .dims = {w.n, w.k, w.kh, w.kw},
+                                  .strides = {w.k * w.kh * w.kw, 1, w.k * w.kw, w.k},
+                                  .type = type_of(w.dtype)},
+                        bias = {.uid = UID_BIAS,
+                                .dims = {1, w.n, 1, 1},
+                                .strides = {w.n, 1, w.n, w.n},
+                                .type = CUDNN_DATA_FLOAT};
+    FX_TRY(picture(UID_X, x, type_of(x.dtype), 0, &t[0]));
+    FX_TRY(fx_dnn_describe(&filter, &t[1]));
+    FX_TRY(picture(UID_Y, y, type_of(y.dtype), 0, &t[2]));
+    if (k->bias) {
+        FX_TRY(picture(UID_SUMS, y, CUDNN_DATA_FLOAT, 1, &t[3]));
+        FX_TRY(fx_dnn_describe(&bias, &t[4]));
+        FX_TRY(convolution(k, t[0], t[1], t[3], &op[0]));
+        FX_TRY(add_bias(t[3], t[4], t[2], &op[1]));
+    } else {
+        FX_TRY(convolution(k, t[0], t[1], t[2], &op[0]));
+    }
+    for (int i = 0; i < 5; i++)
+        if (t[i]) cudnnBackendDestroyDescriptor(t[i]);
+    return fx_dnn_make(c, k, sizeof *k, k->bias ? 2 : 1, op, out);
+}
+
+fx_status fx_cuda_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                         const int pad[4], void *scratch)
+{
+    fx_cuda *c = fx_cuda_of(be);
+    conv_key key;
+    (void)scratch;
+    memset(&key, 0, sizeof key);
+    key.kind = 'c', key.height = x.shape[0], key.width = x.shape[1], key.channels = w.k, key.outputs = w.n;
+    key.x_row = x.stride[0], key.y_row = y.stride[0], key.kh = w.kh, key.kw = w.kw, key.stride = stride;
+    for (int i = 0; i < 4; i++) key.pad[i] = pad[i];
+    key.bias = fx_present(b), key.out = y.dtype;
+    fx_dnn_plan *plan = fx_dnn_find(c, &key, sizeof key);
+    if (!plan) FX_TRY(conv_plan(c, &key, y, x, w, &plan));
+    const int64_t uid[4] = {UID_X, UID_W, UID_Y, UID_BIAS};
+    void *const data[4] = {x.data, (void *)(uintptr_t)w.packed, y.data, b.data};
+    return fx_dnn_run(be, plan, key.bias ? 4 : 3, uid, data);
+}

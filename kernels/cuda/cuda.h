@@ -1,0 +1,26 @@
+/* The CUDA backend: cuBLASLt and cuDNN for products, convolution and attention, own kernels for the rest. bf16 with an
+ * f32 stream. Tensors' data are device addresses. */
+#ifndef FX_KERNELS_CUDA_CUDA_H
+#define FX_KERNELS_CUDA_CUDA_H
+
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* device: ordinal among those the process sees. FX_EDEVICE: no driver, no such device, or an architecture this build
+ * has no code for; the text says which and what to do. FX_EINVAL: dtype. */
+fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
+/* The same for data in host memory: every op copies to the device and back through a pool of that many bytes. For tests
+ * (backend "cuda-staged"). */
+fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_backend **out);
+/* Devices of a supported architecture; 0 without a driver (why: fx_error). */
+int fx_cuda_devices(void);
+const char *
+fx_cuda_describe(const fx_backend *); /* "NVIDIA H100 80GB HBM3, sm_90, cuBLASLt 13.1, cuDNN 9.19" */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

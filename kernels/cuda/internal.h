@@ -1,0 +1,99 @@
+/* Private to kernels/cuda: the backend's state, vendor calls with their error macros, and the finishing kernel.
+ * Only this folder sees CUDA's headers. */
+#ifndef FX_KERNELS_CUDA_INTERNAL_H
+#define FX_KERNELS_CUDA_INTERNAL_H
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+
+#include "kernels/cuda/slots.h"
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One GEMM form with the algorithm that was chosen for it; key compared as bytes. */
+typedef struct fx_lt_key {
+    int64_t m, n, k, ldw, ldx, ldy, batch, stride_w, stride_x, stride_y;
+    int32_t in, out, epilogue, w_plain, align; /* cudaDataType_t; w_plain: w is [k,n], not transposed */
+} fx_lt_key;
+typedef struct fx_lt_plan fx_lt_plan;
+typedef struct fx_dnn_plan fx_dnn_plan;
+
+typedef struct fx_cuda {
+    int device, sm; /* sm: 90 for compute capability 9.0 */
+    cudaStream_t stream;
+    cublasLtHandle_t lt;
+    cudnnHandle_t dnn;
+    void *workspace, *small;
+    size_t workspace_bytes, small_bytes;
+    fx_lt_plan *lt_plans;   /* list */
+    fx_dnn_plan *dnn_plans; /* list */
+    char text[160];
+} fx_cuda;
+
+static inline fx_cuda *fx_cuda_of(const fx_backend *be)
+{
+    return (fx_cuda *)be->impl;
+}
+
+fx_status fx_cuda_failed(const char *what, const char *why);
+#define FX_CUDA(call)                                                                                        \
+    do {                                                                                                     \
+        const cudaError_t e_ = (call);                                                                       \
+        if (e_ != cudaSuccess) return fx_cuda_failed(#call, cudaGetErrorString(e_));                         \
+    } while (0)
+#define FX_LT(call)                                                                                          \
+    do {                                                                                                     \
+        const cublasStatus_t e_ = (call);                                                                    \
+        if (e_ != CUBLAS_STATUS_SUCCESS) return fx_cuda_failed(#call, cublasLtGetStatusString(e_));          \
+    } while (0)
+#define FX_DNN(call)                                                                                         \
+    do {                                                                                                     \
+        const cudnnStatus_t e_ = (call);                                                                     \
+        if (e_ != CUDNN_STATUS_SUCCESS) return fx_cuda_failed(#call, cudnnGetErrorString(e_));               \
+    } while (0)
+
+cudaStream_t fx_cuda_stream(const fx_backend *);
+fx_status fx_cuda_launched(const char *kernel); /* after a launch: its status */
+
+/* ---- gemm.c: y = alpha x w^T, or x w with w_plain; row-major, batched by strides; epilogue of cuBLASLt ---- */
+fx_status fx_cuda_gemm(fx_backend *, const fx_lt_key *, float alpha, void *y, const void *x, const void *w,
+                       const void *bias);
+void fx_cuda_gemm_close(fx_cuda *);
+
+/* ---- dnn.c: plans of cuDNN's graph interface ---- */
+typedef struct fx_dnn_tensor {
+    int64_t uid, dims[4], strides[4];
+    cudnnDataType_t type;
+    int is_virtual, by_value;
+} fx_dnn_tensor;
+/* Finds the plan of a shape in the list, or NULL. */
+fx_dnn_plan *fx_dnn_find(fx_cuda *, const void *key, size_t key_bytes);
+/* Plans the operations (finalised; destroyed here) and keeps the plan under the key. FX_EDEVICE: nothing fits. */
+fx_status fx_dnn_make(fx_cuda *, const void *key, size_t key_bytes, int ops, cudnnBackendDescriptor_t op[],
+                      fx_dnn_plan **out);
+fx_status fx_dnn_describe(const fx_dnn_tensor *, cudnnBackendDescriptor_t *out);
+fx_status fx_dnn_run(fx_backend *, const fx_dnn_plan *, int n, const int64_t uid[], void *const data[]);
+void fx_dnn_close(fx_cuda *);
+
+/* ---- slots of the table ---- */
+size_t fx_cuda_packed_bytes(fx_backend *, const fx_weight *);
+fx_status fx_cuda_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
+fx_status fx_cuda_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
+fx_status fx_cuda_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                         void *scratch);
+fx_status fx_cuda_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+                                 const int pad[4], size_t *bytes);
+fx_status fx_cuda_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                         const int pad[4], void *scratch);
+fx_status fx_cuda_attention_scratch(fx_backend *, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes);
+fx_status fx_cuda_attention(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                            fx_tensor bias, float scale, void *scratch);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

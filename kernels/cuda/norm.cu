@@ -1,0 +1,239 @@
+/* Row normalisation: layer norm (plain and modulated), RMS norm; the per-head RMS norm + rotation of q and k.
+ * Norms: a CTA per row, the row in registers between the two passes where it fits (to 4096 channels), else read
+ * again. Heads: a warp per head of a token. Contract: kernels/ops.h. */
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/slots.h"
+
+namespace
+{
+
+enum { THREADS = 256, KEPT = 16 }; /* values of a row that a thread keeps */
+
+template <class Y, class X> struct norm_args {
+    Y *y;
+    const X *x;
+    const float *w, *b; /* rms: b unused */
+    int64_t y_stride, x_stride;
+    int n;
+    float one, eps; /* y = normed * (w + one) + b */
+    bool centred;   /* layer norm; else RMS norm */
+};
+
+template <int V, class X> FX_DEVICE float sum_of(const X *row, int n, float centre, bool squares)
+{
+    float sum = 0;
+    for (int i = fx_tid() * V; i < n; i += THREADS * V) {
+        const fx_vec<V> p = fx_get_vec<V>(row, i);
+        FX_UNROLL for (int k = 0; k < V; k++)
+        {
+            const float d = p.v[k] - centre;
+            sum += squares ? d * d : d;
+        }
+    }
+    return sum;
+}
+
+template <int V, class Y, class X>
+FX_DEVICE void scale_pack(const norm_args<Y, X> &a, Y *out, int i, const fx_vec<V> &x, float mean,
+                          float inverse)
+{
+    fx_vec<V> w = fx_get_vec<V>(a.w, i), r;
+    FX_UNROLL for (int k = 0; k < V; k++) r.v[k] = (x.v[k] - mean) * inverse * (w.v[k] + a.one);
+    if (a.centred) {
+        const fx_vec<V> b = fx_get_vec<V>(a.b, i);
+        FX_UNROLL for (int k = 0; k < V; k++) r.v[k] += b.v[k];
+    }
+    fx_put_vec<V>(out, i, r);
+}
+
+/* KEEP: the row fits KEPT values per thread. */
+template <int V, bool KEEP, class Y, class X> FX_KERNEL FX_BOUNDS(THREADS) norm_kernel(norm_args<Y, X> a)
+{
+    enum { PACKS = KEEP ? KEPT / V : 1 };
+    float *part = fx_shared<float>();
+    const X *row = a.x + fx_cta() * a.x_stride;
+    Y *out = a.y + fx_cta() * a.y_stride;
+    fx_vec<V> kept[PACKS];
+    float mean = 0, sum = 0;
+    if constexpr (KEEP) FX_UNROLL for (int j = 0; j < PACKS; j++)
+        {
+            const int i = (fx_tid() + j * THREADS) * V;
+            if (i < a.n) kept[j] = fx_get_vec<V>(row, i);
+        }
+    if (a.centred) {
+        if constexpr (KEEP) {
+            FX_UNROLL for (int j = 0; j < PACKS; j++) if ((fx_tid() + j * THREADS) * V < a.n)
+                FX_UNROLL for (int k = 0; k < V; k++) sum += kept[j].v[k];
+        } else {
+            sum = sum_of<V>(row, a.n, 0, false);
+        }
+        mean = fx_cta_sum(sum, part) / (float)a.n;
+        sum = 0;
+    }
+    if constexpr (KEEP) {
+        FX_UNROLL for (int j = 0; j < PACKS; j++) if ((fx_tid() + j * THREADS) * V < a.n)
+            FX_UNROLL for (int k = 0; k < V; k++) sum += (kept[j].v[k] - mean) * (kept[j].v[k] - mean);
+    } else {
+        sum = sum_of<V>(row, a.n, mean, true);
+    }
+    const float inverse = 1.0f / sqrtf(fx_cta_sum(sum, part) / (float)a.n + a.eps);
+    if constexpr (KEEP) {
+        FX_UNROLL for (int j = 0; j < PACKS; j++)
+        {
+            const int i = (fx_tid() + j * THREADS) * V;
+            if (i < a.n) scale_pack<V>(a, out, i, kept[j], mean, inverse);
+        }
+    } else {
+        for (int i = fx_tid() * V; i < a.n; i += THREADS * V)
+            scale_pack<V>(a, out, i, fx_get_vec<V>(row, i), mean, inverse);
+    }
+}
+
+template <int V, class Y, class X>
+fx_status launch_norm(fx_backend *be, int64_t rows, const norm_args<Y, X> &a)
+{
+    const fx_dim3 grid((unsigned)rows);
+    const size_t shared = THREADS / FX_WARP * sizeof(float);
+    if (a.n <= KEPT * THREADS) return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, true, Y, X>), a);
+    return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, false, Y, X>), a);
+}
+
+template <class Y, class X>
+fx_status norm_rows(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, float one, float eps,
+                    bool centred)
+{
+    norm_args<Y, X> a = {(Y *)y.data,
+                         (const X *)x.data,
+                         (const float *)w.data,
+                         fx_present(b) ? (const float *)b.data : nullptr,
+                         y.stride[0],
+                         x.stride[0],
+                         (int)x.shape[1],
+                         one,
+                         eps,
+                         centred};
+    const bool packs =
+        fx_in_packs(y) && fx_in_packs(x) && fx_in_packs(w) && (!fx_present(b) || fx_in_packs(b));
+    return packs ? launch_norm<4>(be, x.shape[0], a) : launch_norm<1>(be, x.shape[0], a);
+}
+
+fx_status norm(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, float one, float eps,
+               bool centred)
+{
+    if (y.dtype == FX_F32 && x.dtype == FX_F32)
+        return norm_rows<float, float>(be, y, x, w, b, one, eps, centred);
+    if (y.dtype == FX_F32) return norm_rows<float, uint16_t>(be, y, x, w, b, one, eps, centred);
+    if (x.dtype == FX_F32) return norm_rows<uint16_t, float>(be, y, x, w, b, one, eps, centred);
+    return norm_rows<uint16_t, uint16_t>(be, y, x, w, b, one, eps, centred);
+}
+
+/* ---- q and k ---- */
+
+template <class E> struct rope_args {
+    E *y;
+    const E *x;
+    const float *w, *cs;                                              /* or null */
+    int64_t y_token, y_head, x_token, x_head, cs_token, heads, items; /* items = tokens * heads */
+    int n;
+    float eps;
+};
+
+enum { HEADS_PER_CTA = 8, PAIRS = 4 }; /* pairs of a head that a lane keeps: 256 channels */
+
+template <class E>
+FX_DEVICE void turn_pair(const rope_args<E> &a, E *out, const float *cs, int i, float u, float v)
+{
+    if (a.w) u *= a.w[i], v *= a.w[i + 1];
+    if (cs) {
+        const float c = cs[i], s = cs[i + 1], t = u * c - v * s;
+        v = v * c + u * s;
+        u = t;
+    }
+    fx_put(out, i, u);
+    fx_put(out, i + 1, v);
+}
+
+template <class E> FX_KERNEL FX_BOUNDS(HEADS_PER_CTA *FX_WARP) rope_kernel(rope_args<E> a)
+{
+    const int lane = fx_tid() % FX_WARP;
+    const int64_t item = fx_cta() * HEADS_PER_CTA + fx_tid() / FX_WARP;
+    if (item >= a.items) return; /* a whole warp */
+    const int64_t token = item / a.heads, head = item % a.heads;
+    const E *in = a.x + token * a.x_token + head * a.x_head;
+    E *out = a.y + token * a.y_token + head * a.y_head;
+    const float *cs = a.cs ? a.cs + token * a.cs_token : nullptr;
+    float u[PAIRS], v[PAIRS], sum = 0;
+    FX_UNROLL for (int j = 0; j < PAIRS; j++)
+    {
+        const int i = 2 * (lane + j * FX_WARP);
+        u[j] = i < a.n ? fx_get(in, i) : 0.0f;
+        v[j] = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
+        sum += u[j] * u[j] + v[j] * v[j];
+    }
+    for (int i = 2 * (lane + PAIRS * FX_WARP); i < a.n; i += 2 * FX_WARP) {
+        const float p = fx_get(in, i), q = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
+        sum += p * p + q * q;
+    }
+    const float inverse = a.w ? 1.0f / sqrtf(fx_warp_sum(sum) / (float)a.n + a.eps) : 1.0f;
+    FX_UNROLL for (int j = 0; j < PAIRS; j++)
+    {
+        const int i = 2 * (lane + j * FX_WARP);
+        if (i + 1 < a.n)
+            turn_pair(a, out, cs, i, u[j] * inverse, v[j] * inverse);
+        else if (i < a.n)
+            fx_put(out, i, u[j] * inverse * (a.w ? a.w[i] : 1.0f)); /* odd: cannot be rotated */
+    }
+    for (int i = 2 * (lane + PAIRS * FX_WARP); i < a.n; i += 2 * FX_WARP) {
+        const float p = fx_get(in, i), q = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
+        if (i + 1 < a.n)
+            turn_pair(a, out, cs, i, p * inverse, q * inverse);
+        else
+            fx_put(out, i, p * inverse * (a.w ? a.w[i] : 1.0f));
+    }
+}
+
+template <class E>
+fx_status rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps)
+{
+    const bool turned = fx_present(cs);
+    const rope_args<E> a = {(E *)y.data,
+                            (const E *)x.data,
+                            fx_present(w) ? (const float *)w.data : nullptr,
+                            turned ? (const float *)cs.data : nullptr,
+                            y.stride[0],
+                            y.stride[1],
+                            x.stride[0],
+                            x.stride[1],
+                            turned ? cs.stride[0] : 0,
+                            x.shape[1],
+                            x.shape[0] * x.shape[1],
+                            (int)x.shape[2],
+                            eps};
+    const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
+    return FX_LAUNCH(be, grid, HEADS_PER_CTA * FX_WARP, 0, rope_kernel<E>, a);
+}
+
+} // namespace
+
+extern "C" fx_status FX_SLOT(norm_mod)(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor shift,
+                                       fx_tensor scale, float eps)
+{
+    return norm(be, y, x, scale, shift, 1.0f, eps, true);
+}
+
+extern "C" fx_status FX_SLOT(layer_norm)(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b,
+                                         float eps)
+{
+    return norm(be, y, x, w, b, 0.0f, eps, true);
+}
+
+extern "C" fx_status FX_SLOT(rms_norm)(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, float eps)
+{
+    return norm(be, y, x, w, fx_none(), 0.0f, eps, false);
+}
+
+extern "C" fx_status FX_SLOT(qk_norm_rope)(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w,
+                                           fx_tensor cs, float eps)
+{
+    return x.dtype == FX_F32 ? rope<float>(be, y, x, w, cs, eps) : rope<uint16_t>(be, y, x, w, cs, eps);
+}

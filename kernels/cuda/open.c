@@ -1,0 +1,176 @@
+/* Opens the CUDA backend: device, stream, library handles, the table of ops. No other file creates or ends them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/internal.h"
+
+enum { WORKSPACE = 64 << 20, SMALL = 1 << 20 }; /* bytes */
+
+fx_status fx_cuda_failed(const char *what, const char *why)
+{
+    return FX_FAIL(FX_EDEVICE, "%.80s: %s", what, why);
+}
+
+fx_status fx_cuda_launched(const char *kernel)
+{
+    const cudaError_t e = cudaGetLastError();
+    return e == cudaSuccess ? FX_OK : fx_cuda_failed(kernel, cudaGetErrorString(e));
+}
+
+cudaStream_t fx_cuda_stream(const fx_backend *be)
+{
+    return fx_cuda_of(be)->stream;
+}
+
+void *fx_cuda_small(fx_backend *be, size_t bytes)
+{
+    return bytes <= fx_cuda_of(be)->small_bytes ? fx_cuda_of(be)->small : NULL;
+}
+
+/* ---- memory ---- */
+
+static fx_status cuda_upload(fx_backend *be, fx_tensor device, const void *host)
+{
+    /* pageable memory: the call returns when `host` has been read */
+    FX_CUDA(cudaMemcpyAsync(device.data, host, fx_bytes(device), cudaMemcpyDefault, fx_cuda_stream(be)));
+    return FX_OK;
+}
+
+static fx_status cuda_download(fx_backend *be, void *host, fx_tensor device)
+{
+    FX_CUDA(cudaMemcpyAsync(host, device.data, fx_bytes(device), cudaMemcpyDefault, fx_cuda_stream(be)));
+    FX_CUDA(cudaStreamSynchronize(fx_cuda_stream(be)));
+    return FX_OK;
+}
+
+static fx_status cuda_sync(fx_backend *be)
+{
+    FX_CUDA(cudaStreamSynchronize(fx_cuda_stream(be)));
+    return FX_OK;
+}
+
+static void cuda_close(fx_backend *be)
+{
+    fx_cuda *c = fx_cuda_of(be);
+    if (!c) return;
+    if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    fx_cuda_gemm_close(c);
+    fx_dnn_close(c);
+    if (c->dnn) (void)cudnnDestroy(c->dnn);
+    if (c->lt) (void)cublasLtDestroy(c->lt);
+    if (c->workspace) (void)cudaFree(c->workspace);
+    if (c->small) (void)cudaFree(c->small);
+    if (c->stream) (void)cudaStreamDestroy(c->stream);
+    free(c);
+    be->impl = NULL;
+}
+
+static const fx_ops cuda_ops = {
+    .name = "cuda",
+    .packed_bytes = fx_cuda_packed_bytes,
+    .pack = fx_cuda_pack,
+    .linear_scratch = fx_cuda_linear_scratch,
+    .conv2d_scratch = fx_cuda_conv2d_scratch,
+    .attention_scratch = fx_cuda_attention_scratch,
+    .linear = fx_cuda_linear,
+    .conv2d = fx_cuda_conv2d,
+    .attention = fx_cuda_attention,
+    .attention_merge = fx_cuda_attention_merge,
+    .norm_mod = fx_cuda_norm_mod,
+    .layer_norm = fx_cuda_layer_norm,
+    .rms_norm = fx_cuda_rms_norm,
+    .gate_add = fx_cuda_gate_add,
+    .qk_norm_rope = fx_cuda_qk_norm_rope,
+    .axpy = fx_cuda_axpy,
+    .activate = fx_cuda_activate,
+    .glu = fx_cuda_glu,
+    .embed = fx_cuda_embed,
+    .copy = fx_cuda_copy,
+    .row_stats = fx_cuda_row_stats,
+    .group_norm = fx_cuda_group_norm,
+    .upsample2x = fx_cuda_upsample2x,
+    .to_rgb8 = fx_cuda_to_rgb8,
+    .count_nonfinite = fx_cuda_count_nonfinite,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .sync = cuda_sync,
+    .close = cuda_close,
+};
+
+/* ---- open ---- */
+
+static fx_status check_device(int device, struct cudaDeviceProp *prop)
+{
+    int count = 0;
+    const cudaError_t e = cudaGetDeviceCount(&count);
+    FX_CHECK(e == cudaSuccess && count > 0, FX_EDEVICE, "no CUDA device; %s; use --backend cpu",
+             e == cudaSuccess ? "the driver shows none" : cudaGetErrorString(e));
+    FX_CHECK(device >= 0 && device < count, FX_EDEVICE, "CUDA device %d of %d does not exist", device, count);
+    FX_CUDA(cudaGetDeviceProperties(prop, device));
+    FX_CHECK(prop->major == 9 || prop->major == 10, FX_EDEVICE,
+             "%s has compute capability %d.%d and this build has code for 9.0 and 10.0; build with "
+             "-DFX_CUDA_ARCHS=all, or use --backend cpu",
+             prop->name, prop->major, prop->minor);
+    return FX_OK;
+}
+
+int fx_cuda_devices(void)
+{
+    struct cudaDeviceProp prop;
+    int count = 0, usable = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+    for (int d = 0; d < count; d++) usable += check_device(d, &prop) == FX_OK;
+    if (!count) (void)check_device(0, &prop); /* says why */
+    return usable;
+}
+
+static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
+{
+    FX_CUDA(cudaSetDevice(c->device));
+    FX_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    FX_CUDA(cudaMalloc(&c->workspace, WORKSPACE));
+    FX_CUDA(cudaMalloc(&c->small, SMALL));
+    c->workspace_bytes = WORKSPACE;
+    c->small_bytes = SMALL;
+    FX_LT(cublasLtCreate(&c->lt));
+    FX_DNN(cudnnCreate(&c->dnn));
+    FX_DNN(cudnnSetStream(c->dnn, c->stream));
+    c->sm = prop->major * 10 + prop->minor;
+    snprintf(c->text, sizeof c->text, "%.60s, sm_%d, cuBLASLt %zu, cuDNN %zu", prop->name, c->sm,
+             cublasLtGetVersion(), cudnnGetVersion());
+    return FX_OK;
+}
+
+fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
+{
+    struct cudaDeviceProp prop;
+    *out = NULL;
+    FX_CHECK(dtype == FX_BF16, FX_EINVAL, "the cuda backend computes in bf16; not in %s",
+             fx_dtype_name(dtype));
+    FX_TRY(check_device(device, &prop));
+    fx_backend *be = calloc(1, sizeof *be);
+    fx_cuda *c = calloc(1, sizeof *c);
+    if (!be || !c) {
+        free(be);
+        free(c);
+        return FX_FAIL(FX_ENOMEM, "cuda backend: no memory");
+    }
+    *be = (fx_backend){.ops = &cuda_ops, .dtype = dtype, .stream = FX_F32, .threads = 1, .impl = c};
+    be->rows_exact = true;
+    c->device = device;
+    const fx_status st = open_libraries(c, &prop);
+    if (st) {
+        cuda_close(be);
+        free(be);
+        return st;
+    }
+    *out = be;
+    return FX_OK;
+}
+
+const char *fx_cuda_describe(const fx_backend *be)
+{
+    return be ? fx_cuda_of(be)->text : "cuda";
+}

@@ -1,0 +1,56 @@
+/* Ops of the CUDA backend that are kernels of our own; the table (open.c; in tests kernels/twin/open.cc) puts them in its
+ * slots. FX_SLOT(op) is fx_cuda_op under nvcc and fx_twin_op in the CPU twin, so that both fit in one program.
+ * Arguments were checked by kernels/ops.c; contract there. */
+#ifndef FX_KERNELS_CUDA_SLOTS_H
+#define FX_KERNELS_CUDA_SLOTS_H
+
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* finish: y[M,N] = act(sums[M,N] f32 + bias[N]) with one rounding; bias may be NULL. */
+#define FX_SLOTS_OF(prefix)                                                                                         \
+    fx_status prefix##norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shift, fx_tensor scale,            \
+                               float eps);                                                                          \
+    fx_status prefix##layer_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b,                  \
+                                 float eps);                                                                        \
+    fx_status prefix##rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);                     \
+    fx_status prefix##qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs,               \
+                                   float eps);                                                                      \
+    fx_status prefix##gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);                             \
+    fx_status prefix##axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);                                        \
+    fx_status prefix##activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);                                     \
+    fx_status prefix##glu(fx_backend *, fx_tensor y, fx_tensor a, fx_tensor b, fx_act);                             \
+    fx_status prefix##embed(fx_backend *, fx_tensor y, fx_tensor table, fx_tensor ids);                             \
+    fx_status prefix##copy(fx_backend *, fx_tensor y, fx_tensor x, float mul, float add);                           \
+    fx_status prefix##attention_merge(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor o2,                       \
+                                      fx_tensor lse2);                                                              \
+    fx_status prefix##row_stats(fx_backend *, fx_tensor stats, fx_tensor x);                                        \
+    fx_status prefix##group_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor stats, fx_tensor w,              \
+                                 fx_tensor b, int64_t width, float eps, fx_act);                                    \
+    fx_status prefix##upsample2x(fx_backend *, fx_tensor y, fx_tensor x);                                           \
+    fx_status prefix##to_rgb8(fx_backend *, fx_tensor y, fx_tensor x);                                              \
+    fx_status prefix##count_nonfinite(fx_backend *, fx_tensor x, int64_t *count);                                   \
+    fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);              \
+    /* p[H,R,Tk] (row stride free) = softmax of s[H,R,Tk] f32 + bias; lse[H,R] or absent. first: number of row 0  \
+     * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \
+     * lse = -inf. */ \
+    fx_status prefix##softmax(fx_backend *, fx_tensor p, fx_tensor lse, fx_tensor s, fx_tensor bias,                \
+                              int64_t first, int64_t queries);
+
+FX_SLOTS_OF(fx_cuda_)
+FX_SLOTS_OF(fx_twin_)
+
+/* Small memory of the backend that kernels use between two launches of one op: at least `bytes`, or NULL. */
+void *fx_cuda_small(fx_backend *, size_t bytes);
+void *fx_twin_small(fx_backend *, size_t bytes);
+
+/* The tensor can be read four neighbours at a time: last dimension dense and a multiple of 4, rows aligned to it. */
+bool fx_in_packs(fx_tensor);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

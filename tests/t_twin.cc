@@ -1,0 +1,161 @@
+/* The CPU twin of CUDA's execution model (kernels/twin/twin.cuh), by kernels that are right, racy or wrong: it must run
+ * the right ones, make races show, and name what a GPU leaves undefined. */
+#include <cstring>
+#include <vector>
+
+#include "kernels/cuda/device.cuh"
+#include "tests/test.h"
+
+namespace
+{
+
+fx_backend *const none = nullptr;
+
+/* ---- right ---- */
+
+FX_KERNEL numbers(int *out)
+{
+    out[fx_cta() * fx_threads() + fx_tid() + fx_cta_y() * fx_ctas() * fx_threads()] =
+        (int)(1000 * fx_cta_y() + 100 * fx_cta() + fx_tid());
+}
+
+FX_KERNEL totals(double *out, int n)
+{
+    double *part = fx_shared<double>();
+    double sum = 0;
+    for (int i = fx_tid(); i < n; i += fx_threads()) sum += i;
+    const double all = fx_cta_sum(sum, part), most = fx_cta_max((double)fx_tid(), part);
+    if (fx_tid() == 0) out[2 * fx_cta()] = all, out[2 * fx_cta() + 1] = most;
+}
+
+/* Neighbours' values through shared memory: right with the barrier, racy without. */
+FX_KERNEL neighbours(int *out, bool with_barrier)
+{
+    int *shared = fx_shared<int>();
+    shared[fx_tid()] = fx_tid();
+    if (with_barrier) fx_barrier();
+    out[fx_cta() * fx_threads() + fx_tid()] = shared[(fx_tid() + 1) % fx_threads()];
+}
+
+FX_KERNEL count_up(unsigned long long *word)
+{
+    fx_atomic_add(word, 1);
+}
+
+/* Waits for the thread before it; the first waits for nobody. */
+FX_KERNEL chain(volatile int *step)
+{
+    while (*step != fx_tid()) fx_pause();
+    *step = fx_tid() + 1;
+}
+
+/* ---- wrong ---- */
+
+FX_KERNEL divergent()
+{
+    if (fx_tid() < 40) fx_barrier();
+}
+FX_KERNEL lanes_missing()
+{
+    if (fx_tid() % 32 < 16) (void)fx_swap_xor(1.0f, 1);
+}
+FX_KERNEL unequal_distance()
+{
+    (void)fx_swap_xor(1.0f, fx_tid() % 32 == 3 ? 2 : 1);
+}
+FX_KERNEL reads_poison(float *out)
+{
+    if (fx_tid() == 0) out[0] = fx_shared<float>()[5];
+}
+
+void right_kernels()
+{
+    std::vector<int> out(3 * 4 * 64, -1);
+    T_OK(FX_LAUNCH(none, fx_dim3(4, 3), 64, 0, numbers, out.data()));
+    int bad = 0;
+    for (int y = 0; y < 3; y++)
+        for (int x = 0; x < 4; x++)
+            for (int t = 0; t < 64; t++) bad += out[(size_t)((y * 4 + x) * 64 + t)] != 1000 * y + 100 * x + t;
+    T_CHECK(!bad, "%d threads have other numbers", bad);
+
+    double sums[10];
+    T_OK(FX_LAUNCH(none, fx_dim3(5), 256, 8 * sizeof(double), totals, sums, 1001));
+    for (int i = 0; i < 5; i++) T_CHECK(sums[2 * i] == 500500 && sums[2 * i + 1] == 255, "CTA %d", i);
+
+    std::vector<int> next(1024 * 3);
+    T_OK(FX_LAUNCH(none, fx_dim3(3), 1024, 4096, neighbours, next.data(), true));
+    for (int i = 0; i < 3072; i++) bad += next[(size_t)i] != (i + 1) % 1024;
+    T_CHECK(!bad, "%d threads saw another neighbour", bad);
+
+    unsigned long long word = 0;
+    T_OK(FX_LAUNCH(none, fx_dim3(9), 96, 0, count_up, &word));
+    T_CHECK(word == 9 * 96, "%llu", word);
+
+    int step = 0;
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 128, 0, chain, &step));
+    T_CHECK(step == 128, "a chain of waits ended at %d", step);
+}
+
+/* Without its barrier the kernel must go wrong in nearly every order. */
+void races_show()
+{
+    int wrong = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        int out[64], bad = 0;
+        fx_twin_seed(seed);
+        T_OK(FX_LAUNCH(none, fx_dim3(1), 64, 256, neighbours, out, false));
+        for (int i = 0; i < 64; i++) bad += out[i] != (i + 1) % 64;
+        wrong += bad > 0;
+    }
+    T_CHECK(wrong >= 19, "a race showed in %d of 20 orders", wrong);
+}
+
+void orders_differ_and_repeat()
+{
+    int first[64], again[64], other[64];
+    fx_twin_seed(5);
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 64, 256, neighbours, first, false));
+    fx_twin_seed(5);
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 64, 256, neighbours, again, false));
+    fx_twin_seed(6);
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 64, 256, neighbours, other, false));
+    T_CHECK(!memcmp(first, again, sizeof first), "a seed does not repeat");
+    T_CHECK(memcmp(first, other, sizeof first), "two seeds give one order");
+}
+
+void poison_shows()
+{
+    float out = 0;
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 32, 64, reads_poison, &out));
+    T_CHECK(!(out > -1e30f && out < 1e30f), "shared memory begins as %g", (double)out);
+}
+
+void refused(fx_status st, const char *words)
+{
+    T_CHECK(st == FX_EDEVICE && strstr(fx_error(), words), "status %d, '%s'; want '%s'", (int)st, fx_error(),
+            words);
+}
+
+void wrong_kernels()
+{
+    refused(FX_LAUNCH(none, fx_dim3(1), 64, 0, divergent), "40 wait at a barrier");
+    refused(FX_LAUNCH(none, fx_dim3(1), 32, 0, lanes_missing), "16 in a shuffle and 16 have ended");
+    refused(FX_LAUNCH(none, fx_dim3(1), 32, 0, unequal_distance), "different distances");
+    refused(FX_LAUNCH(none, fx_dim3(1), 1025, 0, divergent), "1025 threads");
+    refused(FX_LAUNCH(none, fx_dim3(1), 32, 300000, divergent), "300000 bytes");
+    double sums[2]; /* and the machine still works */
+    T_OK(FX_LAUNCH(none, fx_dim3(1), 128, 8 * sizeof(double), totals, sums, 11));
+    T_CHECK(sums[0] == 55, "after errors: %g", sums[0]);
+}
+
+} // namespace
+
+int main()
+{
+    right_kernels();
+    races_show();
+    orders_differ_and_repeat();
+    poison_shows();
+    wrong_kernels();
+    return test_end("t_twin");
+}
