@@ -15,6 +15,9 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
 /* The same for data in host memory: every op copies to the device and back through a pool of that many bytes. For tests
  * (backend "cuda-staged"). */
 fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_backend **out);
+/* Device memory, aligned to 256 bytes. FX_ENOMEM: names need and free. */
+fx_status fx_cuda_alloc(fx_backend *, size_t bytes, void **out);
+void fx_cuda_free(fx_backend *, void *);
 /* Devices of a supported architecture; 0 without a driver (why: fx_error). */
 int fx_cuda_devices(void);
 const char *

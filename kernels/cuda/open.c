@@ -31,6 +31,23 @@ void *fx_cuda_small(fx_backend *be, size_t bytes)
 
 /* ---- memory ---- */
 
+fx_status fx_cuda_alloc(fx_backend *be, size_t bytes, void **out)
+{
+    size_t have = 0, all = 0;
+    (void)be;
+    if (cudaMalloc(out, bytes) == cudaSuccess) return FX_OK;
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&have, &all);
+    return FX_FAIL(FX_ENOMEM, "the device has %.1f MiB free and %.1f MiB are needed",
+                   (double)have / 1048576.0, (double)bytes / 1048576.0);
+}
+
+void fx_cuda_free(fx_backend *be, void *data)
+{
+    (void)be;
+    (void)cudaFree(data);
+}
+
 static fx_status cuda_upload(fx_backend *be, fx_tensor device, const void *host)
 {
     /* pageable memory: the call returns when `host` has been read */

@@ -1,0 +1,174 @@
+/* The CUDA backend, op by op, at FLUX.1's sizes (1024x1024: 4096 image + 512 text rows, C 3072, 24 heads x 128), and what
+ * a step of 19 double + 38 single blocks composes to, on one device without a graph. Times are per call over a run of
+ * calls, device to device. Operands are random: zeros would run faster. Needs a build with FX_CUDA=ON and a GPU.
+ *   bench_cuda [--calls N] [--rows N]      rows: image rows, 4096 (text stays 512) */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+#include "runtime/core/clock.h"
+
+enum { TEXT = 512, C = 3072, MLP = 4 * C, HEAD = 128, HEADS = C / HEAD, DOUBLE = 19, SINGLE = 38 };
+
+static fx_backend *be;
+static int calls = 20;
+static double step_s;
+
+static void must(fx_status st)
+{
+    if (st == FX_OK) return;
+    fprintf(stderr, "bench_cuda: %s\n", fx_error());
+    exit(1);
+}
+
+/* Random in (-1, 1) * scale, on the device. */
+static fx_tensor filled(fx_dtype dtype, int64_t rows, int64_t cols, float scale)
+{
+    const int64_t n = rows * cols;
+    void *host = malloc((size_t)n * 4), *device;
+    uint32_t state = 12345;
+    if (!host) exit(1);
+    for (int64_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        const float v = ((float)(state >> 8) / 8388608.0f - 1.0f) * scale;
+        if (dtype == FX_F32)
+            ((float *)host)[i] = v;
+        else
+            ((uint16_t *)host)[i] = fx_f32_to_bf16(v);
+    }
+    must(fx_cuda_alloc(be, (size_t)n * fx_dtype_size(dtype), &device));
+    const fx_tensor t = fx_view2(device, dtype, rows, cols);
+    must(fx_upload(be, t, host));
+    must(fx_sync(be));
+    free(host);
+    return t;
+}
+
+typedef struct call {
+    fx_tensor y, x, z, c, b;
+    fx_weight w;
+    fx_act act;
+} call;
+typedef void (*timed)(const call *);
+
+static void report(const char *name, double flop, double bytes, double count, timed fn, const call *c)
+{
+    fn(c);
+    must(fx_sync(be));
+    const double begin = fx_now_s();
+    for (int i = 0; i < calls; i++) fn(c);
+    must(fx_sync(be));
+    const double each = (fx_now_s() - begin) / calls;
+    if (flop > 0)
+        printf("%-40s %9.1f us %8.1f TFLOP/s  x %3.0f  %8.2f ms\n", name, each * 1e6, flop / each * 1e-12,
+               count, each * count * 1e3);
+    else
+        printf("%-40s %9.1f us %8.1f GB/s     x %3.0f  %8.2f ms\n", name, each * 1e6, bytes / each * 1e-9,
+               count, each * count * 1e3);
+    fflush(stdout);
+    step_s += each * count;
+}
+
+static void run_linear(const call *a)
+{
+    must(fx_linear(be, a->y, a->x, a->w, a->b, a->act));
+}
+
+static void linear(int64_t m, int64_t n, int64_t k, fx_act act, bool bias, double count)
+{
+    char name[64];
+    call a = {.x = filled(FX_BF16, m, k, 1), .y = filled(FX_BF16, m, n, 1), .b = fx_none(), .act = act};
+    const fx_tensor w = filled(FX_BF16, n, k, 0.03f), b = filled(FX_F32, 1, n, 1);
+    if (bias) a.b = fx_row(b, 0);
+    a.w = (fx_weight){
+        .packed = w.data, .n = n, .k = k, .kh = 1, .kw = 1, .kind = FX_WEIGHT_LINEAR, .dtype = FX_BF16};
+    snprintf(name, sizeof name, "linear %d x %d x %d%s%s", (int)m, (int)n, (int)k, bias ? " bias" : "",
+             act ? " gelu" : "");
+    report(name, 2.0 * (double)m * (double)n * (double)k, 0, count, run_linear, &a);
+    fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data), fx_cuda_free(be, w.data),
+        fx_cuda_free(be, b.data);
+}
+
+static void run_attention(const call *a)
+{
+    must(fx_attention(be, fx_heads(a->z, HEADS), fx_none(), fx_heads(fx_cols(a->y, 0, C), HEADS),
+                      fx_heads(fx_cols(a->y, C, C), HEADS), fx_heads(fx_cols(a->y, 2 * C, C), HEADS),
+                      fx_none(), 1 / sqrtf(HEAD)));
+}
+static void run_norm_mod(const call *a)
+{
+    must(fx_norm_mod(be, a->z, a->x, fx_row(a->c, 0), fx_row(a->c, 1), 1e-6f));
+}
+static void run_gate_add(const call *a)
+{
+    must(fx_gate_add(be, a->x, fx_row(a->c, 0), a->z));
+}
+static void run_rope(const call *a)
+{
+    must(fx_qk_norm_rope(be, fx_heads(a->z, HEADS), fx_heads(fx_cols(a->y, 0, C), HEADS),
+                         fx_view1(a->c.data, FX_F32, HEAD),
+                         fx_view3(a->x.data, FX_F32, a->x.shape[0], HEAD / 2, 2), 1e-6f));
+}
+static void run_copy(const call *a)
+{
+    must(fx_copy(be, a->z, fx_cols(a->y, 2 * C, C), 1, 0));
+}
+
+static void row_ops(int64_t rows)
+{
+    call a = {.x = filled(FX_F32, rows, C, 1),
+              .y = filled(FX_BF16, rows, 3 * C, 1),
+              .z = filled(FX_BF16, rows, C, 1)};
+    const double n = (double)rows * C, blocks = DOUBLE + SINGLE;
+    a.c = filled(FX_F32, 2, C, 1);
+    report("attention, 24 heads x 128", 4.0 * (double)rows * (double)rows * C, 0, blocks, run_attention, &a);
+    report("norm_mod", 0, 6 * n, 2 * DOUBLE + SINGLE, run_norm_mod, &a);
+    report("gate_add", 0, 10 * n, 2 * DOUBLE + SINGLE, run_gate_add, &a);
+    report("qk_norm_rope", 0, 4 * n, 2 * blocks, run_rope, &a);
+    report("copy of v", 0, 4 * n, blocks, run_copy, &a);
+    fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data), fx_cuda_free(be, a.z.data),
+        fx_cuda_free(be, a.c.data);
+}
+
+int main(int argc, char **argv)
+{
+    int64_t image = 4096;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--calls")) calls = atoi(argv[i + 1]);
+        if (!strcmp(argv[i], "--rows")) image = atoi(argv[i + 1]);
+    }
+    if (calls < 1 || image < 1 || image > 65536) return 2;
+    must(fx_cuda_open(FX_BF16, 0, &be));
+    fx_arena *arena;
+    void *base;
+    const size_t scratch = (size_t)2 << 30;
+    must(fx_cuda_alloc(be, scratch, &base));
+    must(fx_arena_open(base, scratch, &arena));
+    be->arena = arena;
+    const int64_t rows = image + TEXT;
+    printf("# bench_cuda: %s; %lld rows, bf16, %d calls\n", fx_cuda_describe(be), (long long)rows, calls);
+    linear(rows, 3 * C, C, FX_ACT_NONE, true, SINGLE);
+    linear(rows, MLP, C, FX_ACT_GELU_TANH, true, SINGLE);
+    linear(rows, C, 5 * C, FX_ACT_NONE, true, SINGLE);
+    linear(image, 3 * C, C, FX_ACT_NONE, true, DOUBLE);
+    linear(image, C, C, FX_ACT_NONE, true, DOUBLE);
+    linear(image, MLP, C, FX_ACT_GELU_TANH, true, DOUBLE);
+    linear(image, C, MLP, FX_ACT_NONE, true, DOUBLE);
+    linear(TEXT, 3 * C, C, FX_ACT_NONE, true, DOUBLE);
+    linear(TEXT, C, C, FX_ACT_NONE, true, DOUBLE);
+    linear(TEXT, MLP, C, FX_ACT_GELU_TANH, true, DOUBLE);
+    linear(TEXT, C, MLP, FX_ACT_NONE, true, DOUBLE);
+    row_ops(rows);
+    printf("step of %d double + %d single blocks, ops one after the other: %.2f ms\n", DOUBLE, SINGLE,
+           step_s * 1e3);
+    step_s = 0;
+    linear(rows, MLP, C, FX_ACT_NONE, false, 0); /* ceilings: without the last pass */
+    linear(rows, C, 5 * C, FX_ACT_NONE, false, 0);
+    linear(8192, 8192, 8192, FX_ACT_NONE, false, 0);
+    fx_cuda_free(be, base);
+    fx_arena_close(&arena);
+    fx_backend_close(&be);
+    return 0;
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# What only a GPU can show of the CUDA backend: builds it and runs every op against ref, models through the whole pipeline
+# against the reference's tensors, and compute-sanitizer over small ops. Last line 'N passed, N failed, N skipped'.
+#   tests/gpu/run.sh [BUILD]       BUILD: default build-gpu. Logs and BUILD's results go to $OUT (default build/gpu-report).
+# FX_CUDNN_ROOT: cuDNN, also as pip lays it out; FX_CUDA_ARCHS: default this machine's; CMAKE_ARGS: more arguments.
+set -uo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=$(realpath -m "${1:-$root/build-gpu}")
+report=${OUT:-$root/build/gpu-report}
+mkdir -p "$report"
+passed=0 failed=0 skipped=0
+close() {
+    printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+    [ "$failed" = 0 ] || exit 1
+    exit 0
+}
+
+# program NAME COMMAND...: adds the closing line of a test program
+program() {
+    local name=$1 line p=0 f=0 s=0 begin=$SECONDS code=0
+    shift
+    timeout -k 10 "${LIMIT:-240}" "$@" >"$report/$name.log" 2>&1 || code=$?
+    line=$(grep -aE '^[a-z_]+: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$report/$name.log" | tail -n 1)
+    if [ -n "$line" ]; then read -r _ p _ f _ s _ <<<"${line//,/}"; elif [ "$code" = 0 ]; then p=1; fi
+    [ "$code" = 0 ] || [ "$f" != 0 ] || f=1
+    printf '%-24s %4d s  %d passed, %d failed, %d skipped\n' "$name" $((SECONDS - begin)) "$p" "$f" "$s"
+    [ "$f" = 0 ] || grep -aE 'FAIL|again|rror' "$report/$name.log" | head -n 12 | cut -c -240 | sed 's/^/    /'
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >"$report/devices" 2>&1; then
+    echo "no GPU on this machine"
+    skipped=1
+    close
+fi
+cat "$report/devices"
+arch=${FX_CUDA_ARCHS:-$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)a}
+# shellcheck disable=SC2086
+if ! { cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DFX_CUDA=ON -DFX_CUDA_ARCHS="$arch" \
+    -DFX_CUDNN_ROOT="${FX_CUDNN_ROOT:-}" ${CMAKE_ARGS:-} && cmake --build "$build" -j "$(nproc)"; } >"$report/build.log" 2>&1; then
+    grep -E 'rror' "$report/build.log" | head -n 20
+    tail -n 5 "$report/build.log"
+    failed=1
+    close
+fi
+echo "built in $SECONDS s"
+export FX_TESTS_DIR=$root/tests
+program check_ops "$build/tests/check_ops" --backend cuda-staged --dtype bf16
+program models "$build/tests/t_golden" --backend cuda-staged --dtype bf16
+if command -v compute-sanitizer >/dev/null; then
+    for op in norm_mod qk_norm_rope group_norm copy; do
+        LIMIT=60 program "memcheck_$op" compute-sanitizer --error-exitcode 9 --target-processes all \
+            "$build/tests/check_ops" --backend cuda-staged --dtype bf16 --op "$op" --row 0
+    done
+else
+    skipped=$((skipped + 1))
+    echo "compute-sanitizer: not installed"
+fi
+[ ! -x "$build/bench/bench_cuda" ] || "$build/bench/bench_cuda" 2>&1 | tee "$report/bench_cuda.log"
+close
