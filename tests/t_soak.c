@@ -1,10 +1,11 @@
 /* run by: sh_soak.sh
  * Many pictures in one process: t_soak MODEL COUNT, under mpirun on P ranks. Seeds 1, 2, ..., COUNT - 1, then 1 again:
  * the last picture must have the bytes of the first, the number of descriptors must not change after the 10th picture, and
- * resident memory must be flat from there on (the first ones touch pages of the arena, of the weights, of the heap and of
- * MPI's mailboxes). Flat is a least-squares slope of at most 1 KiB per picture over 100 pictures and more: measured are
- * 0.00 to 0.09, one page touched late, while 2 KiB lost per picture show as 1.7. A short series is tilted by such a page
- * (measured: up to 3.3), so it allows 16: it finds a lost buffer, the long one a lost string. */
+ * resident memory must be flat from there on: grown by at most 512 KiB, and with a least-squares slope of at most 2 KiB per
+ * picture over 100 pictures and more. Measured over 300: 0.000. What may still come is the first use of some pages of the
+ * heap and of MPI's mailboxes, as deep as ranks happen to run apart: 120 KiB were seen, which in the middle of 300
+ * pictures is a slope of 0.6; 2 KiB lost per picture show as 1.7 and pass 512 KiB. The same pages tilt a series of 20 by 17,
+ * so that allows 64: it finds a lost buffer of activations, the long one a lost line of text. */
 #include <dirent.h>
 #include <stdint.h>
 
@@ -112,8 +113,7 @@ int main(int argc, char **argv)
     T_OK(fx_pipeline_open(&opt, comm, &pipe));
     T_OK(soak(pipe, count, kib, descriptors, &first, &same));
     T_CHECK(rank != 0 || same, "the last picture is not the first, though both have seed 1");
-    const double most_slope = count >= 100 ? 1.0 : 16.0, most_grown = count >= 100 ? 512 : 256;
-    judge(rank, count, kib, descriptors, most_slope, most_grown);
+    judge(rank, count, kib, descriptors, count >= 100 ? 2 : 64, 512);
     fx_pipeline_close(&pipe);
     const int rc = test_end_ranks(comm, "t_soak");
     fx_comm_finish(&comm);
