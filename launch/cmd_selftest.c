@@ -9,6 +9,7 @@
 #include "kernels/ops.h"
 #include "launch/agree.h"
 #include "launch/commands.h"
+#include "launch/metadata.h"
 #include "launch/progress.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"
@@ -111,15 +112,15 @@ static fx_status print_json(const job *j, const fx_selftest_result *r)
 {
     const fx_options *o = &j->used;
     json_t *root =
-        json_pack("{s:s, s:b, s:s, s:i, s:i, s:{s:i, s:i}, s:s, s:b, s:o, s:i, s:s, s:s, s:I, s:i, s:i, s:s, "
+        json_pack("{s:s, s:b, s:s, s:i, s:i, s:{s:i, s:i}, s:s, s:b, s:o, s:i, s:s, s:s, s:o, s:i, s:i, s:s, "
                   "s:o, s:i, s:o}",
                   "version", FX_VERSION, "passed", !r->first.found, "model", o->model, "ranks", j->s->ranks,
                   "nodes", j->s->nodes, "mesh", "ulysses", r->facts.mesh.ulysses, "ring", r->facts.mesh.ring,
                   "layout", fx_layout_name(r->layout), "exact", r->exact, "tolerance",
                   r->exact ? json_null() : json_real(r->tolerance), "threads", r->facts.threads, "backend",
-                  o->backend, "dtype", o->dtype, "seed", (json_int_t)o->seed, "width", r->request.width,
-                  "height", r->request.height, "prompt", o->prompt, "steps", steps_json(r), "pixel_diff",
-                  r->pixel_diff, "first_difference", first_json(r));
+                  o->backend, "dtype", o->dtype, "seed", fx_flag_json(o, &fx_flags[fx_flag_find("seed")]),
+                  "width", r->request.width, "height", r->request.height, "prompt", o->prompt, "steps",
+                  steps_json(r), "pixel_diff", r->pixel_diff, "first_difference", first_json(r));
     FX_CHECK(root, FX_EFORMAT, "the model's name is not UTF-8; JSON cannot hold it; rename it");
     json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
     putchar('\n');

@@ -4,8 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 need_model
 
-if ! command -v mpirun >/dev/null || [ ! -x "$build_dir/tests/t_soak" ]; then
-    skip "all" "no mpirun, or tests not built"
+if ! command -v mpirun >/dev/null || ! "$fluxpar" --version | grep -qE "^MPI +[^n]" || [ ! -x "$build_dir/tests/t_soak" ]; then
+    skip "all" "no mpirun, no MPI, or tests not built"
     finish
 fi
 count=${FX_SOAK:-$([ -n "${FX_LONG:-}" ] && echo 300 || echo 20)}
