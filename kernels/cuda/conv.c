@@ -1,4 +1,6 @@
-/* Convolution of NHWC pictures through cuDNN: sums and bias in f32, one rounding. Contract: kernels/ops.h. */
+/* Convolution of NHWC pictures through cuDNN: sums and bias in f32, one rounding. Its kernels want channels in multiples
+ * of 8 and addresses in multiples of 16 bytes: pictures that are otherwise (3 colours) go through filled copies in
+ * scratch. Contract: kernels/ops.h. */
 #include <string.h>
 
 #include "kernels/cuda/internal.h"
@@ -12,11 +14,47 @@ typedef struct conv_key {
 #define DNN_SET(d, attribute, type, n, value)                                                                \
     FX_DNN(cudnnBackendSetAttribute(d, CUDNN_ATTR_##attribute, CUDNN_TYPE_##type, n, value))
 
+static int64_t filled(int64_t channels)
+{
+    return (channels + FX_CUDA_CHANNELS - 1) / FX_CUDA_CHANNELS * FX_CUDA_CHANNELS;
+}
+
+static bool fits(fx_tensor t)
+{
+    const int64_t each = 16 / (int64_t)fx_dtype_size(t.dtype);
+    return t.shape[2] % FX_CUDA_CHANNELS == 0 && (uintptr_t)t.data % 16 == 0 && t.stride[0] % each == 0;
+}
+
+/* The picture with its channels filled up, dense. */
+static fx_tensor copy_of(fx_tensor t, void *data)
+{
+    return fx_view3(data, t.dtype, t.shape[0], t.shape[1], filled(t.shape[2]));
+}
+
+static size_t padded(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+/* Where the copies that are needed lie in scratch: x, y, bias. Arenas align, while planning too. */
+typedef struct copies {
+    size_t y, bias, bytes;
+} copies;
+
+static copies places(fx_tensor y, fx_tensor x)
+{
+    copies p;
+    p.y = fits(x) ? 0 : padded(fx_bytes(copy_of(x, NULL)));
+    p.bias = p.y + (fits(y) ? 0 : padded(fx_bytes(copy_of(y, NULL))));
+    p.bytes = p.bias + padded((size_t)filled(y.shape[2]) * 4);
+    return p;
+}
+
 fx_status fx_cuda_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
                                  const int pad[4], size_t *bytes)
 {
-    (void)be, (void)y, (void)x, (void)w, (void)stride, (void)pad;
-    *bytes = 0;
+    (void)be, (void)w, (void)stride, (void)pad;
+    *bytes = places(y, x).bytes;
     return FX_OK;
 }
 
@@ -92,13 +130,14 @@ static fx_status conv_plan(fx_cuda *c, const conv_key *k, fx_tensor y, fx_tensor
                            fx_dnn_plan **out)
 {
     cudnnBackendDescriptor_t t[5] = {0}, op[2];
+    const int64_t in = x.shape[2], n = y.shape[2];
     const fx_dnn_tensor filter = {.uid = UID_W,
-                                  .dims = {w.n, w.k, w.kh, w.kw},
-                                  .strides = {w.k * w.kh * w.kw, 1, w.k * w.kw, w.k},
+                                  .dims = {n, in, w.kh, w.kw},
+                                  .strides = {in * w.kh * w.kw, 1, in * w.kw, in},
                                   .type = type_of(w.dtype)},
                         bias = {.uid = UID_BIAS,
-                                .dims = {1, w.n, 1, 1},
-                                .strides = {w.n, 1, w.n, w.n},
+                                .dims = {1, n, 1, 1},
+                                .strides = {n, 1, n, n},
                                 .type = CUDNN_DATA_FLOAT};
     FX_TRY(picture(UID_X, x, type_of(x.dtype), 0, &t[0]));
     FX_TRY(fx_dnn_describe(&filter, &t[1]));
@@ -116,15 +155,16 @@ static fx_status conv_plan(fx_cuda *c, const conv_key *k, fx_tensor y, fx_tensor
     return fx_dnn_make(c, k, sizeof *k, k->bias ? 2 : 1, op, out);
 }
 
-fx_status fx_cuda_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
-                         const int pad[4], void *scratch)
+/* Filled and aligned operands. */
+static fx_status convolve(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                          const int pad[4])
 {
     fx_cuda *c = fx_cuda_of(be);
     conv_key key;
-    (void)scratch;
     memset(&key, 0, sizeof key);
-    key.kind = 'c', key.height = x.shape[0], key.width = x.shape[1], key.channels = w.k, key.outputs = w.n;
-    key.x_row = x.stride[0], key.y_row = y.stride[0], key.kh = w.kh, key.kw = w.kw, key.stride = stride;
+    key.kind = 'c', key.height = x.shape[0], key.width = x.shape[1], key.channels = x.shape[2];
+    key.outputs = y.shape[2], key.x_row = x.stride[0], key.y_row = y.stride[0];
+    key.kh = w.kh, key.kw = w.kw, key.stride = stride;
     for (int i = 0; i < 4; i++) key.pad[i] = pad[i];
     key.bias = fx_present(b), key.out = y.dtype;
     fx_dnn_plan *plan = fx_dnn_find(c, &key, sizeof key);
@@ -132,4 +172,30 @@ fx_status fx_cuda_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, 
     const int64_t uid[4] = {UID_X, UID_W, UID_Y, UID_BIAS};
     void *const data[4] = {x.data, (void *)(uintptr_t)w.packed, y.data, b.data};
     return fx_dnn_run(be, plan, key.bias ? 4 : 3, uid, data);
+}
+
+static fx_status zeros(fx_backend *be, fx_tensor t)
+{
+    FX_CUDA(cudaMemsetAsync(t.data, 0, fx_bytes(t), fx_cuda_stream(be)));
+    return FX_OK;
+}
+
+fx_status fx_cuda_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                         const int pad[4], void *scratch)
+{
+    const copies at = places(y, x);
+    fx_tensor in = x, out = y, bias = b;
+    if (!fits(x)) {
+        in = copy_of(x, scratch);
+        FX_TRY(zeros(be, in));
+        FX_TRY(fx_cuda_copy(be, fx_cols(in, 0, x.shape[2]), x, 1, 0));
+    }
+    if (!fits(y)) out = copy_of(y, (char *)scratch + at.y);
+    if (fx_present(b) && (out.shape[2] != w.n || (uintptr_t)b.data % 16)) {
+        bias = fx_view1((char *)scratch + at.bias, FX_F32, out.shape[2]);
+        FX_TRY(zeros(be, bias));
+        FX_TRY(fx_cuda_copy(be, fx_slice(bias, 0, 0, w.n), b, 1, 0));
+    }
+    FX_TRY(convolve(be, out, in, w, bias, stride, pad));
+    return out.data == y.data ? FX_OK : fx_cuda_copy(be, y, fx_cols(out, 0, w.n), 1, 0);
 }

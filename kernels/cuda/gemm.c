@@ -14,7 +14,7 @@ struct fx_lt_plan {
     cublasLtMatmulAlgo_t algo;
 };
 
-enum { CHOICES = 16, FIXED_M = 4608 }; /* rows of 1024x1024: where the time goes */
+enum { CHOICES = 64, FIXED_M = 4608 }; /* rows of 1024x1024: where the time goes */
 
 static void free_plan(fx_lt_plan *p)
 {
@@ -72,52 +72,62 @@ static void forget(fx_lt_plan *p)
     p->op = NULL, p->w = p->x = p->y = NULL;
 }
 
-static int splits(const cublasLtMatmulAlgo_t *a)
+/* The algorithm with no sum split; false where it cannot do without. */
+static bool unsplit(cublasLtMatmulAlgo_t *a)
 {
-    int32_t parts = 1, scheme = 0;
+    int32_t parts = 1, scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
     size_t n;
     (void)cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, &n);
-    (void)cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
-                                               sizeof scheme, &n);
-    return parts > 1 || scheme != 0;
+    if (parts <= 1) return true;
+    parts = 1;
+    return cublasLtMatmulAlgoConfigSetAttribute(a, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts) ==
+               CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatmulAlgoConfigSetAttribute(a, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                                sizeof scheme) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* The first of the library's choices at this M that splits no sum and that also runs the real M. */
-static fx_status choose(fx_cuda *c, fx_lt_plan *p, int64_t m, int *found)
+static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulHeuristicResult_t result[], int *got)
 {
+    static const cublasLtMatmulPreferenceAttributes_t each[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     cublasLtMatmulPreference_t want;
-    cublasLtMatmulHeuristicResult_t result[CHOICES];
     const uint32_t align = (uint32_t)p->key.align;
-    int got = 0;
-    *found = 0;
     forget(p);
     FX_TRY(describe(p, m));
     FX_LT(cublasLtMatmulPreferenceCreate(&want));
     (void)cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                &c->workspace_bytes, sizeof c->workspace_bytes);
-    for (int i = 0; i < 4; i++) {
-        static const cublasLtMatmulPreferenceAttributes_t each[] = {
-            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    for (int i = 0; i < 4; i++)
         (void)cublasLtMatmulPreferenceSetAttribute(want, each[i], &align, sizeof align);
-    }
-    const cublasStatus_t st =
-        cublasLtMatmulAlgoGetHeuristic(c->lt, p->op, p->w, p->x, p->y, p->y, want, CHOICES, result, &got);
+    *got = 0;
+    if (cublasLtMatmulAlgoGetHeuristic(c->lt, p->op, p->w, p->x, p->y, p->y, want, CHOICES, result, got) !=
+        CUBLAS_STATUS_SUCCESS)
+        *got = 0;
     cublasLtMatmulPreferenceDestroy(want);
-    if (st != CUBLAS_STATUS_SUCCESS) return FX_OK;
+    return FX_OK;
+}
+
+/* The first of the library's choices at this M that splits no sum and that also runs the real M. */
+static fx_status choose(fx_cuda *c, fx_lt_plan *p, int64_t m, bool *found)
+{
+    cublasLtMatmulHeuristicResult_t result[CHOICES];
+    int got;
+    *found = false;
+    FX_TRY(ask(c, p, m, result, &got));
     if (m != p->key.m) {
         forget(p);
         FX_TRY(describe(p, p->key.m));
     }
     for (int i = 0; i < got && !*found; i++) {
         cublasLtMatmulHeuristicResult_t check;
-        if (result[i].state != CUBLAS_STATUS_SUCCESS || splits(&result[i].algo)) continue;
+        if (result[i].state != CUBLAS_STATUS_SUCCESS || !unsplit(&result[i].algo)) continue;
         if (cublasLtMatmulAlgoCheck(c->lt, p->op, p->w, p->x, p->y, p->y, &result[i].algo, &check) !=
                 CUBLAS_STATUS_SUCCESS ||
             check.workspaceSize > c->workspace_bytes)
             continue;
         p->algo = result[i].algo;
-        *found = 1;
+        *found = true;
     }
     return FX_OK;
 }
@@ -129,8 +139,8 @@ static fx_status plan_of(fx_cuda *c, const fx_lt_key *key, fx_lt_plan **out)
     fx_lt_plan *p = calloc(1, sizeof *p);
     FX_CHECK(p, FX_ENOMEM, "no memory for a matrix product's plan");
     p->key = *key;
-    int found = 0;
-    fx_status st = choose(c, p, key->batch == 1 ? FIXED_M : key->m, &found);
+    bool found = false;
+    fx_status st = choose(c, p, FIXED_M, &found);
     if (!st && !found) st = choose(c, p, key->m, &found);
     if (!st && !found)
         st = FX_FAIL(FX_EDEVICE, "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld]^T",
@@ -152,7 +162,7 @@ fx_status fx_cuda_gemm(fx_backend *be, const fx_lt_key *key, float alpha, void *
     const float zero = 0;
     fx_lt_plan *p;
     FX_TRY(plan_of(c, key, &p));
-    if (bias)
+    if (bias) /* a plan without one has no such epilogue */
         FX_LT(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     FX_LT(cublasLtMatmul(c->lt, p->op, &alpha, w, p->w, x, p->x, &zero, y, p->y, y, p->y, &p->algo,
                          c->workspace, c->workspace_bytes, c->stream));

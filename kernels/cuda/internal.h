@@ -21,6 +21,10 @@ typedef struct fx_lt_key {
 } fx_lt_key;
 typedef struct fx_lt_plan fx_lt_plan;
 typedef struct fx_dnn_plan fx_dnn_plan;
+typedef struct fx_cuda_bias {
+    const void *f32; /* the vector's address; NULL: an empty place */
+    void *bf16;      /* the same values */
+} fx_cuda_bias;
 
 typedef struct fx_cuda {
     int device, sm; /* sm: 90 for compute capability 9.0 */
@@ -31,6 +35,8 @@ typedef struct fx_cuda {
     size_t workspace_bytes, small_bytes;
     fx_lt_plan *lt_plans;   /* list */
     fx_dnn_plan *dnn_plans; /* list */
+    fx_cuda_bias *biases;   /* hashed by address */
+    size_t bias_places, bias_count;
     char text[160];
 } fx_cuda;
 
@@ -64,6 +70,11 @@ fx_status fx_cuda_gemm(fx_backend *, const fx_lt_key *, float alpha, void *y, co
                        const void *bias);
 void fx_cuda_gemm_close(fx_cuda *);
 
+/* ---- bias.c: biases that bf16 holds exactly ---- */
+const void *fx_cuda_bf16_bias(const fx_cuda *, const void *f32); /* or NULL */
+void fx_cuda_forget_bias(fx_cuda *, const void *f32);
+void fx_cuda_bias_close(fx_cuda *);
+
 /* ---- dnn.c: plans of cuDNN's graph interface ---- */
 typedef struct fx_dnn_tensor {
     int64_t uid, dims[4], strides[4];
@@ -80,6 +91,7 @@ fx_status fx_dnn_run(fx_backend *, const fx_dnn_plan *, int n, const int64_t uid
 void fx_dnn_close(fx_cuda *);
 
 /* ---- slots of the table ---- */
+enum { FX_CUDA_CHANNELS = 8 }; /* convolutions: channels of packed weights are multiples of it */
 size_t fx_cuda_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_cuda_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
 fx_status fx_cuda_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);

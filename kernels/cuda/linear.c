@@ -1,5 +1,7 @@
-/* y = act(x w^T + b). Weights stay as files store them, [N,K] and [N,kh,kw,K]. Where the result is f32 the library adds
- * the f32 bias; otherwise sums go to scratch in f32, a block of rows at a time, and one kernel adds the bias, applies
+/* y = act(x w^T + b). Weights stay as files store them, [N,K]; convolutions as [N,kh,kw,K] with N and K filled up to
+ * multiples of 8 by zeros. The library adds the bias and applies
+ * tanh-GELU where it can take the bias in the result's dtype (f32, or a bias that bf16 holds exactly: bias.c); otherwise
+ * sums go to scratch in f32, a block of rows at a time, and one kernel adds the bias, applies
  * the activation and rounds once. */
 #include <string.h>
 
@@ -7,25 +9,33 @@
 
 enum { SUMS = 64 << 20 }; /* bytes of f32 sums at once */
 
-size_t fx_cuda_packed_bytes(fx_backend *be, const fx_weight *w)
+static int64_t filled(int64_t channels)
 {
-    (void)be;
-    return (size_t)(w->n * w->k * w->kh * w->kw) * fx_dtype_size(w->dtype);
+    return (channels + FX_CUDA_CHANNELS - 1) / FX_CUDA_CHANNELS * FX_CUDA_CHANNELS;
 }
 
-/* Host to host; convolutions from [N,K,kh,kw] to [N,kh,kw,K]. */
+size_t fx_cuda_packed_bytes(fx_backend *be, const fx_weight *w)
+{
+    const size_t size = fx_dtype_size(w->dtype);
+    (void)be;
+    if (w->kind == FX_WEIGHT_LINEAR) return (size_t)(w->n * w->k) * size;
+    return (size_t)(filled(w->n) * filled(w->k) * w->kh * w->kw) * size;
+}
+
+/* Host to host; convolutions from [N,K,kh,kw]. */
 fx_status fx_cuda_pack(fx_backend *be, const fx_weight *w, const void *src, void *dst)
 {
     const size_t size = fx_dtype_size(w->dtype);
-    const int64_t taps = (int64_t)w->kh * w->kw;
-    if (w->kind == FX_WEIGHT_LINEAR || taps == 1) {
+    const int64_t taps = (int64_t)w->kh * w->kw, k = filled(w->k);
+    if (w->kind == FX_WEIGHT_LINEAR) {
         memcpy(dst, src, fx_cuda_packed_bytes(be, w));
         return FX_OK;
     }
+    memset(dst, 0, fx_cuda_packed_bytes(be, w));
     for (int64_t n = 0; n < w->n; n++)
         for (int64_t t = 0; t < taps; t++)
             for (int64_t c = 0; c < w->k; c++)
-                memcpy((char *)dst + (size_t)((n * taps + t) * w->k + c) * size,
+                memcpy((char *)dst + (size_t)((n * taps + t) * k + c) * size,
                        (const char *)src + (size_t)((n * w->k + c) * taps + t) * size, size);
     return FX_OK;
 }
@@ -71,21 +81,37 @@ static fx_lt_key key_of(fx_tensor x, fx_weight w, int64_t rows, int64_t ldy, fx_
     return key;
 }
 
+/* The epilogue that does it all, or -1. The library's tanh is an approximation: good to bf16, not to f32 (H100: 8 times
+ * the budget). */
+static int32_t epilogue_of(bool bias, fx_act act, fx_dtype y)
+{
+    if (act != FX_ACT_NONE && y == FX_F32) return -1;
+    if (act == FX_ACT_NONE) return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    if (act == FX_ACT_GELU_TANH) return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+    return -1;
+}
+
 fx_status fx_cuda_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
                          void *scratch)
 {
     const int64_t step = block_rows(y);
-    const bool direct = !fx_present(b) && act == FX_ACT_NONE;
-    if (direct) {
-        const fx_lt_key key = key_of(x, w, x.shape[0], x.shape[0] > 1 ? y.stride[0] : w.n, y.dtype, y.data);
-        return fx_cuda_gemm(be, &key, 1, y.data, x.data, w.packed, NULL);
+    const bool biased = fx_present(b);
+    const void *bias = !biased                  ? NULL
+                       : y.dtype != FX_F32      ? fx_cuda_bf16_bias(fx_cuda_of(be), b.data)
+                       : (uintptr_t)b.data % 16 ? NULL
+                                                : b.data;
+    const int32_t epilogue = epilogue_of(biased, act, y.dtype);
+    if (epilogue >= 0 && !biased == !bias) {
+        fx_lt_key key = key_of(x, w, x.shape[0], x.shape[0] > 1 ? y.stride[0] : w.n, y.dtype, y.data);
+        key.epilogue = epilogue;
+        return fx_cuda_gemm(be, &key, 1, y.data, x.data, w.packed, bias);
     }
     for (int64_t at = 0; at < x.shape[0]; at += step) {
         const int64_t rows = x.shape[0] - at < step ? x.shape[0] - at : step;
         const fx_tensor part = fx_rows(x, at, rows);
         const fx_lt_key key = key_of(part, w, rows, w.n, FX_F32, scratch);
         FX_TRY(fx_cuda_gemm(be, &key, 1, scratch, part.data, w.packed, NULL));
-        FX_TRY(fx_cuda_finish(be, fx_rows(y, at, rows), scratch, fx_present(b) ? b.data : NULL, act));
+        FX_TRY(fx_cuda_finish(be, fx_rows(y, at, rows), scratch, biased ? b.data : NULL, act));
     }
     return FX_OK;
 }

@@ -44,7 +44,7 @@ fx_status fx_cuda_alloc(fx_backend *be, size_t bytes, void **out)
 
 void fx_cuda_free(fx_backend *be, void *data)
 {
-    (void)be;
+    fx_cuda_forget_bias(fx_cuda_of(be), data);
     (void)cudaFree(data);
 }
 
@@ -75,6 +75,7 @@ static void cuda_close(fx_backend *be)
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
     fx_cuda_gemm_close(c);
     fx_dnn_close(c);
+    fx_cuda_bias_close(c);
     if (c->dnn) (void)cudnnDestroy(c->dnn);
     if (c->lt) (void)cublasLtDestroy(c->lt);
     if (c->workspace) (void)cudaFree(c->workspace);

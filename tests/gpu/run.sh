@@ -50,7 +50,7 @@ program models "$build/tests/t_golden" --backend cuda-staged --dtype bf16
 if command -v compute-sanitizer >/dev/null; then
     for op in norm_mod qk_norm_rope group_norm copy; do
         LIMIT=60 program "memcheck_$op" compute-sanitizer --error-exitcode 9 --target-processes all \
-            "$build/tests/check_ops" --backend cuda-staged --dtype bf16 --op "$op" --row 0
+            "$build/tests/check_ops" --backend cuda-staged --dtype bf16 --op "$op"
     done
 else
     skipped=$((skipped + 1))
