@@ -1,6 +1,7 @@
 /* The whole pipeline on one rank against the reference's tensors (tests/goldens): token ids, text encoders,
  * every block of the first step, latents after each step, pixels. Models are materialised into a temporary
- * folder. t_golden [--backend cpu|onednn|ref|twin|cuda-staged] [--dtype f32|bf16] [--model FOLDER_WITH_WEIGHTS_AND_golden] [name ...]
+ * folder. t_golden [--backend cpu|onednn|ref|twin|cuda-staged] [--dtype f32|bf16] [--model FOLDER] [name ...]
+ * FOLDER holds weights and golden/.
  * Error of a stage = ||y - g|| / ||g||. f32: text and blocks 1e-4, latents 1e-3, rgb8 within 1. bf16: at
  * most 1.5 times the reference's own bf16 error against the same golden. */
 #include <dirent.h>
