@@ -233,6 +233,15 @@ const char *fx_backend_computing(const char *name);
 /* Human-readable facts about the backend ("oneDNN 2.6.3, amx_bf16, 2 threads"), for --version and the report. */
 const char *fx_backend_describe(const fx_backend *);
 
+/* Memory. Tensors of most backends lie in host memory; those of a device backend (cuda) at device addresses, which only
+ * its ops, upload and download may touch. */
+bool fx_on_device(const fx_backend *);
+fx_status fx_device_alloc(fx_backend *, size_t bytes,
+                          void **out); /* aligned to 256; FX_ENOMEM: need and free */
+void fx_device_free(fx_backend *, void *);
+/* The f32 vector at `device` holds host[n] from now on and will not change (a bias or norm weight). */
+fx_status fx_device_constant(fx_backend *, const void *device, const float *host, int64_t n);
+
 size_t fx_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
 

@@ -68,7 +68,7 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #if FX_HAVE_ONEDNN
     if (strcmp(name, "onednn") == 0) return fx_onednn_open(dtype, threads, out);
 #endif
-#if FX_HAVE_CUDA /* not in the list: the pipeline cannot place its weights there yet */
+#if FX_HAVE_CUDA /* not in the list, which is for all machines: named, or not used */
     if (strcmp(name, "cuda") == 0) return fx_cuda_open(dtype, 0, out);
     if (strcmp(name, "cuda-staged") == 0) return fx_cuda_open_staged(dtype, 0, (size_t)4 << 30, out);
 #endif
@@ -108,6 +108,41 @@ void fx_backend_close(fx_backend **be)
     if ((*be)->ops->close) (*be)->ops->close(*be);
     free(*be);
     *be = NULL;
+}
+
+/* ---- memory of device backends ---- */
+
+bool fx_on_device(const fx_backend *be)
+{
+    return strcmp(be->ops->name, "cuda") == 0;
+}
+
+fx_status fx_device_alloc(fx_backend *be, size_t bytes, void **out)
+{
+    *out = NULL;
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_alloc(be, bytes, out);
+#endif
+    return FX_FAIL(FX_EDEVICE, "backend %s has no memory of its own (%zu bytes)", be->ops->name, bytes);
+}
+
+void fx_device_free(fx_backend *be, void *data)
+{
+#if FX_HAVE_CUDA
+    if (data && fx_on_device(be)) fx_cuda_free(be, data);
+#else
+    (void)be, (void)data;
+#endif
+}
+
+fx_status fx_device_constant(fx_backend *be, const void *device, const float *host, int64_t n)
+{
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_keep_bias(be, device, host, n);
+#else
+    (void)be, (void)device, (void)host, (void)n;
+#endif
+    return FX_OK;
 }
 
 const char *fx_backend_list(void)

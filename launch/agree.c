@@ -40,8 +40,10 @@ static fx_status list_of_first(fx_run *s, const texts *mine, texts *first)
     uint64_t size = mine->size;
     FX_TRY(fx_comm_broadcast(s->comm, 0, &size, sizeof size));
     *first = (texts){calloc(1, size + 1), size};
-    const fx_status st = first->list ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the ranks");
-    FX_TRY(fx_run_vote(s, st));
+    fx_status st = first->list ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the ranks");
+    st = fx_run_vote(s, st);
+    if (!first->list) return st ? st : FX_ENOMEM; /* the vote has failed then */
+    FX_TRY(st);
     if (s->rank == 0) memcpy(first->list, mine->list, size);
     return fx_comm_broadcast(s->comm, 0, first->list, size);
 }
@@ -68,7 +70,9 @@ static fx_status exchange_cards(fx_run *s, const card *own, card **cards)
     card *all = calloc(n, sizeof *all);
     size_t *bytes = calloc(2 * n, sizeof *bytes);
     fx_status st = all && bytes ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory to compare the ranks");
-    FX_TRY_OUT(fx_run_vote(s, st));
+    st = fx_run_vote(s, st);
+    if (!st && !(all && bytes)) st = FX_ENOMEM; /* the vote has failed then */
+    if (st) goto out;
     for (size_t r = 0; r < n; r++) {
         bytes[r] = sizeof *own;
         bytes[n + r] = r * sizeof *own;

@@ -59,7 +59,7 @@ const fx_flag fx_flags[] = {
            "less memory",
            false),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
-    CHOICE("backend", backend, "auto|cpu|onednn|ref|guard", "auto",
+    CHOICE("backend", backend, "auto|cpu|onednn|ref|guard|cuda", "auto",
            "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "
            "call watched",
            true),

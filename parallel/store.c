@@ -1,10 +1,9 @@
 /* The weight store: one block of packed weights per node. Modules declare (shapes checked at once, no memory
  * taken); the load gives every item an offset, takes the block, and each rank of the node fills its share of the
  * items: read rows, convert, pack. Between checkpoint files and every op that takes a weight. */
-#include "parallel/store.h"
+#include "parallel/store_internal.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,36 +11,10 @@
 
 #include "runtime/core/clock.h"
 
-enum { MAX_PARTS = 8, SPLIT_BYTES = 1 << 20 }; /* below a MiB a second thread costs more than it saves */
+enum { SPLIT_BYTES = 1 << 20 }; /* below a MiB a second thread costs more than it saves */
 
-typedef struct piece {
-    fx_entry entry;
-    int64_t row0, rows;
-} piece;
-
-typedef struct item {
-    fx_checkpoint *source;
-    piece pieces[MAX_PARTS];
-    int count;
-    fx_weight *weight;      /* either this one, packed through the staging buffer, */
-    fx_tensor *tensor;      /* or this one, read in place */
-    fx_dtype dtype;         /* of the row-major form */
-    size_t offset, bytes;   /* in the block */
-    size_t row_major_bytes; /* before packing */
-    int order;              /* of declaration */
-} item;
-
-struct fx_store {
-    fx_backend *be;
-    fx_share share;
-    bool shared, loaded;
-    item *items;
-    int count, capacity;
-    size_t total;          /* bytes of the block */
-    char *block, *staging; /* staging: row-major source of the item being packed */
-    size_t staging_bytes;
-    atomic_size_t bytes_read;
-};
+typedef fx_store_item item;
+typedef fx_store_piece piece;
 
 static double gib(size_t bytes)
 {
@@ -62,15 +35,22 @@ fx_status fx_store_open(fx_backend *be, const fx_share *share, fx_store **out)
     return FX_OK;
 }
 
+static void release_block(fx_store *s)
+{
+    if (s->block && s->shared)
+        s->share.release(s->share.ctx, s->block, s->total);
+    else if (s->block)
+        munmap(s->block, s->total);
+    s->block = NULL;
+}
+
 void fx_store_close(fx_store **out)
 {
     fx_store *s = *out;
     *out = NULL;
     if (!s) return;
-    if (s->block && s->shared)
-        s->share.release(s->share.ctx, s->block, s->total);
-    else if (s->block)
-        munmap(s->block, s->total);
+    release_block(s);
+    if (s->device) fx_device_free(s->be, s->device);
     free(s->items);
     free(s);
 }
@@ -88,143 +68,7 @@ double fx_store_parameters(const fx_store *s)
 }
 size_t fx_store_bytes_read(const fx_store *s)
 {
-    return atomic_load(&s->bytes_read);
-}
-
-/* ---- declare ---- */
-
-static fx_status new_item(fx_store *s, fx_checkpoint *source, fx_dtype dtype, item **out)
-{
-    FX_CHECK(!s->loaded, FX_ESHAPE, "store: declared after the load");
-    if (s->count == s->capacity) {
-        const int capacity = s->capacity ? 2 * s->capacity : 64;
-        item *grown = realloc(s->items, (size_t)capacity * sizeof *grown);
-        FX_CHECK(grown, FX_ENOMEM, "no memory for the weight store");
-        s->items = grown;
-        s->capacity = capacity;
-    }
-    *out = &s->items[s->count]; /* counted by place() once it is complete */
-    memset(*out, 0, sizeof **out);
-    (*out)->source = source;
-    (*out)->dtype = dtype;
-    (*out)->order = s->count;
-    return FX_OK;
-}
-
-/* Gives the item its place at the end of the block. */
-static void place(fx_store *s, item *it, size_t row_major_bytes, size_t bytes)
-{
-    it->row_major_bytes = row_major_bytes;
-    it->bytes = bytes;
-    it->offset = s->total;
-    s->total += (bytes + FX_ARENA_ALIGN - 1) / FX_ARENA_ALIGN * FX_ARENA_ALIGN;
-    s->count++;
-}
-
-/* One part: `rows` rows from part->row0 of a tensor whose other sizes are shape[1..]. */
-static fx_status find_piece(item *it, const fx_part *part, int64_t rows, int ndim, const int64_t shape[],
-                            piece *out)
-{
-    const bool whole = part->row0 == 0 && part->rows < 0, synthetic = fx_checkpoint_is_synthetic(it->source);
-    int64_t want[FX_MAX_DIMS];
-    memcpy(want, shape, (size_t)ndim * sizeof *want);
-    want[0] = whole || synthetic ? part->row0 + rows
-                                 : -1; /* a synthetic tensor is as large as what is asked of it */
-    FX_TRY(fx_checkpoint_find(it->source, part->name, ndim, want, &out->entry));
-    FX_CHECK(part->row0 >= 0 && part->row0 <= out->entry.shape[0] - rows, FX_EFORMAT,
-             "tensor %s: wanted rows %lld to %lld, file has %lld rows", part->name, (long long)part->row0,
-             (long long)(part->row0 + rows), (long long)out->entry.shape[0]);
-    out->row0 = part->row0;
-    out->rows = rows;
-    return FX_OK;
-}
-
-/* Rows of a part that says -1: what the other parts leave, divided among those that say so. */
-static fx_status open_rows(int64_t n, int parts, const fx_part part[], int64_t *out)
-{
-    int64_t left = n, open = 0;
-    for (int i = 0; i < parts; i++) {
-        if (part[i].rows < 0)
-            open++;
-        else
-            left -= part[i].rows;
-    }
-    FX_CHECK(left >= 0 && (open ? left % open == 0 : left == 0), FX_ESHAPE,
-             "store: the parts of %s do not add up to %lld rows", part[0].name, (long long)n);
-    *out = open ? left / open : 0;
-    return FX_OK;
-}
-
-/* All parts of one item stacked by rows; shape[0] is n. */
-static fx_status find_pieces(item *it, int parts, const fx_part part[], int ndim, const int64_t shape[])
-{
-    int64_t open = 0;
-    FX_CHECK(parts >= 1 && parts <= MAX_PARTS, FX_ESHAPE, "store: %d parts; at most %d", parts, MAX_PARTS);
-    for (int d = 0; d < ndim; d++)
-        FX_CHECK(shape[d] > 0, FX_EFORMAT, "tensor %s: size %d of its shape is %lld; wanted at least 1",
-                 part[0].name, d, (long long)shape[d]);
-    FX_TRY(open_rows(shape[0], parts, part, &open));
-    for (int i = 0; i < parts; i++)
-        FX_TRY(find_piece(it, &part[i], part[i].rows < 0 ? open : part[i].rows, ndim, shape, &it->pieces[i]));
-    it->count = parts;
-    return FX_OK;
-}
-
-static fx_status declare_weight(fx_store *s, fx_checkpoint *source, fx_weight *out, fx_weight w, int parts,
-                                const fx_part part[])
-{
-    const int64_t shape[4] = {w.n, w.k, w.kh, w.kw};
-    item *it = NULL;
-    *out = w;
-    FX_TRY(new_item(s, source, w.dtype, &it));
-    FX_TRY(find_pieces(it, parts, part, w.kind == FX_WEIGHT_CONV ? 4 : 2, shape));
-    it->weight = out;
-    place(s, it, (size_t)(w.n * w.k * w.kh * w.kw) * fx_dtype_size(w.dtype), fx_packed_bytes(s->be, &w));
-    return FX_OK;
-}
-
-static fx_status declare_tensor(fx_store *s, fx_checkpoint *source, fx_tensor *out, fx_tensor view, int parts,
-                                const fx_part part[])
-{
-    item *it = NULL;
-    *out = view;
-    FX_TRY(new_item(s, source, view.dtype, &it));
-    FX_TRY(find_pieces(it, parts, part, view.ndim, view.shape));
-    it->tensor = out;
-    place(s, it, fx_bytes(view), fx_bytes(view));
-    return FX_OK;
-}
-
-fx_status fx_store_linear(fx_store *s, fx_checkpoint *source, fx_weight *out, int64_t n, int64_t k, int parts,
-                          const fx_part part[])
-{
-    const fx_weight w = {NULL, n, k, 1, 1, FX_WEIGHT_LINEAR, s->be->dtype};
-    return declare_weight(s, source, out, w, parts, part);
-}
-
-fx_status fx_store_conv(fx_store *s, fx_checkpoint *source, fx_weight *out, int64_t n, int64_t k, int kh,
-                        int kw, const char *name)
-{
-    const fx_weight w = {NULL, n, k, kh, kw, FX_WEIGHT_CONV, s->be->dtype};
-    const fx_part all = {name, 0, -1};
-    return declare_weight(s, source, out, w, 1, &all);
-}
-
-fx_status fx_store_vector(fx_store *s, fx_checkpoint *source, fx_tensor *out, int64_t n, int parts,
-                          const fx_part part[])
-{
-    return declare_tensor(s, source, out, fx_view1(NULL, FX_F32, n), parts, part);
-}
-
-fx_status fx_store_table(fx_store *s, fx_checkpoint *source, fx_tensor *out, int64_t rows, int64_t cols,
-                         const char *name, bool f32)
-{
-    const int64_t shape[2] = {rows, cols};
-    const fx_part all = {name, 0, -1};
-    fx_entry found;
-    FX_TRY(fx_checkpoint_find(source, name, 2, shape, &found)); /* fills in rows = -1 */
-    const fx_tensor view = fx_view(NULL, f32 ? FX_F32 : s->be->dtype, 2, found.shape);
-    return declare_tensor(s, source, out, view, 1, &all);
+    return __atomic_load_n(&s->bytes_read, __ATOMIC_RELAXED);
 }
 
 /* ---- load ---- */
@@ -298,7 +142,7 @@ static fx_status read_piece(fx_store *s, const item *it, const piece *p, char *d
     if (p->entry.file >= 0) {
         size_t elements = (size_t)p->rows;
         for (int d = 1; d < p->entry.ndim; d++) elements *= (size_t)p->entry.shape[d];
-        atomic_fetch_add(&s->bytes_read, elements * fx_dtype_size(p->entry.dtype));
+        __atomic_fetch_add(&s->bytes_read, elements * fx_dtype_size(p->entry.dtype), __ATOMIC_RELAXED);
     }
     return FX_OK;
 }
@@ -368,15 +212,34 @@ static fx_status take_and_load(fx_store *s, item *const *mine, int count,
     return agree(s, load_mine(s, mine, count, progress, ctx));
 }
 
+/* The whole block to the device; the host's copy goes. */
+static fx_status to_device(fx_store *s)
+{
+    void *device;
+    FX_TRY(fx_device_alloc(s->be, s->total, &device));
+    s->device = device;
+    FX_TRY(fx_upload(s->be, fx_view1(device, FX_U8, (int64_t)s->total), s->block));
+    for (int i = 0; i < s->count; i++) {
+        const item *it = &s->items[i];
+        if (!it->tensor || it->tensor->ndim != 1 || it->tensor->dtype != FX_F32) continue;
+        FX_TRY(fx_device_constant(s->be, s->device + it->offset,
+                                  (const float *)(void *)(s->block + it->offset), it->tensor->shape[0]));
+    }
+    FX_TRY(fx_sync(s->be));
+    release_block(s);
+    return FX_OK;
+}
+
 /* Everything is in place: the declared targets get their addresses. */
 static void publish(fx_store *s)
 {
+    char *base = s->device ? s->device : s->block;
     for (int i = 0; i < s->count; i++) {
         const item *it = &s->items[i];
         if (it->weight)
-            it->weight->packed = s->block + it->offset;
+            it->weight->packed = base + it->offset;
         else
-            it->tensor->data = s->block + it->offset;
+            it->tensor->data = base + it->offset;
     }
     s->loaded = true;
 }
@@ -391,10 +254,11 @@ fx_status fx_store_load(fx_store *s, void (*progress)(void *ctx, size_t done, si
     for (int i = 0; i < s->count; i++)
         if (owner(s, &s->items[i]) == s->share.local_rank) mine[count++] = &s->items[i];
     if (count) qsort(mine, (size_t)count, sizeof *mine, by_size);
-    const fx_status st = take_and_load(s, mine, count, progress, ctx);
+    fx_status st = take_and_load(s, mine, count, progress, ctx);
     if (s->staging) munmap(s->staging, s->staging_bytes);
     s->staging = NULL;
     free(mine);
+    if (st == FX_OK && fx_on_device(s->be)) st = to_device(s);
     if (st == FX_OK) publish(s);
     return st;
 }

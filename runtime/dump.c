@@ -20,6 +20,17 @@ fx_status fx_dump_host(const fx_dump *d, const char *name, fx_tensor host)
     return fx_comm_rank(d->comm) == 0 ? write_file(d, name, host) : FX_OK;
 }
 
+fx_status fx_dump_whole(const fx_dump *d, const char *name, fx_tensor mine)
+{
+    if (fx_comm_rank(d->comm)) return FX_OK;
+    void *host = malloc(fx_bytes(mine) + 1);
+    FX_CHECK(host, FX_ENOMEM, "no memory to dump %s", name);
+    fx_status st = fx_download(d->be, host, mine);
+    if (!st) st = write_file(d, name, fx_view(host, mine.dtype, mine.ndim, mine.shape));
+    free(host);
+    return st;
+}
+
 /* Gathers with one of the two functions of collect.h and writes; rank 0 has the whole tensor. */
 static fx_status write_gathered(const fx_dump *d, const char *name, const fx_range range[],
                                 const fx_layout *l, int segment, int64_t rows, fx_tensor mine)

@@ -23,6 +23,8 @@ fx_status fx_dump_rows(const fx_dump *, const char *name, const fx_range range[]
                        fx_tensor mine);
 /* Rows of one segment, or of all (joint order). Collective. */
 fx_status fx_dump_segment(const fx_dump *, const char *name, const fx_layout *, int segment, fx_tensor mine);
+/* A contiguous tensor of the backend that every rank has; rank 0 writes. */
+fx_status fx_dump_whole(const fx_dump *, const char *name, fx_tensor mine);
 /* Host data that every rank has; rank 0 writes. */
 fx_status fx_dump_host(const fx_dump *, const char *name, fx_tensor host);
 

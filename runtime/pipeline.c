@@ -31,6 +31,7 @@ struct fx_pipeline {
     fx_model_facts facts;
     double load_s;
     fx_arena *arena;
+    void *device_arena; /* the arena's memory, where it is not the host's */
     size_t arena_bytes;
     fx_session session;
     bool session_open;
@@ -88,6 +89,9 @@ static fx_status open_model(fx_pipeline *p)
 {
     fx_mesh mesh;
     FX_TRY(fx_backend_open(p->opt.backend, p->opt.dtype, p->opt.threads, &p->be));
+    FX_CHECK(!fx_on_device(p->be) || fx_comm_size(p->comm) == 1, FX_EINVAL,
+             "the %s backend runs on one rank so far and %d were started; start one, or use --backend cpu",
+             p->be->ops->name, fx_comm_size(p->comm));
     FX_CHECK(p->opt.exact != FX_EXACT_ON || p->be->rows_exact || fx_comm_size(p->comm) == 1, FX_EINVAL,
              "the %s backend does not keep rows' bits; on %d ranks the picture would not be that of one; use "
              "--backend cpu, or --exact auto",
@@ -140,6 +144,8 @@ static void close_session(fx_pipeline *p)
     if (p->session_open) fx_session_close(&p->session);
     p->session_open = false;
     fx_arena_close(&p->arena);
+    fx_device_free(p->be, p->device_arena);
+    p->device_arena = NULL;
     free(p->rgb);
     p->rgb = NULL;
 }
@@ -184,7 +190,8 @@ static fx_status open_session(fx_pipeline *p, fx_size size)
     fx_status st = fx_session_plan(&p->model, p->be, rank, ranks, &opt, size, &p->arena_bytes);
     if (!st) st = check_room(p);
     FX_TRY(fx_comm_vote(p->comm, st, NULL));
-    st = fx_arena_open(NULL, p->arena_bytes, &p->arena);
+    st = fx_on_device(p->be) ? fx_device_alloc(p->be, p->arena_bytes, &p->device_arena) : FX_OK;
+    if (!st) st = fx_arena_open(p->device_arena, p->arena_bytes, &p->arena);
     if (!st && rank == 0) {
         p->rgb = malloc((size_t)size.width * (size_t)size.height * 3);
         if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);
@@ -224,8 +231,8 @@ static fx_status dump_text(const fx_session *s, const fx_text_ids *ids)
     FX_TRY(fx_dump_host(d, "ids_clip", fx_view1(ids->clip, FX_I32, ids->clip_count)));
     FX_TRY(fx_dump_host(d, "ids_t5", fx_view1(ids->t5, FX_I32, ids->t5_count)));
     FX_TRY(fx_dump_host(d, "sigmas", fx_view1(s->sigma, FX_F32, s->size.steps + 1)));
-    FX_TRY(fx_dump_host(d, "clip_pooled", fx_row(s->pooled, 0)));
-    FX_TRY(fx_dump_host(d, "t5_out", s->t5));
+    FX_TRY(fx_dump_whole(d, "clip_pooled", fx_row(s->pooled, 0)));
+    FX_TRY(fx_dump_whole(d, "t5_out", s->t5));
     return fx_dump_segment(d, "noise", &s->layout, FX_IMAGE, s->latents);
 }
 

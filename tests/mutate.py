@@ -47,6 +47,7 @@ AREAS = [
         ("parallel/ring.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/comm_collective.c", "comm 3; comm 5; comm 8"),
         ("parallel/store.c", "store; golden h4dev h10shards; mesh 3 h24dev"),
+        ("parallel/store_declare.c", "store; golden h4dev h10shards; checkpoint"),
         ("parallel/dense.c", "golden h4dev"),
     ]),
     ("loaders", 4, [

@@ -45,7 +45,10 @@ bad_value "--guidance nan" -g nan
 bad_value "--seed -1" -S -1
 bad_value "--seed 18446744073709551616" -S 18446744073709551616
 bad_value "--dtype fp8 .*bf16\|f32" --dtype fp8
-bad_value "--backend cuda .*auto\|cpu\|onednn\|ref" --backend cuda
+bad_value "--backend tpu .*auto\|cpu\|onednn\|ref\|guard\|cuda" --backend tpu
+if grep -qa cuda-staged "$fluxpar"; then skip "--backend cuda" "it is built in"; else
+    bad_value "backend 'cuda' is not built in; choose auto or one of: cpu" --backend cuda
+fi
 bad_value "--layout odd" --layout odd
 bad_value "--exact yes" --exact yes
 bad_value "--threads 0" --threads 0

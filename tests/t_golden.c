@@ -1,6 +1,6 @@
 /* The whole pipeline on one rank against the reference's tensors (tests/goldens): token ids, text encoders,
  * every block of the first step, latents after each step, pixels. Models are materialised into a temporary
- * folder. t_golden [--backend cpu|onednn|ref|twin|cuda-staged] [--dtype f32|bf16] [--model FOLDER] [name ...]
+ * folder. t_golden [--backend cpu|onednn|ref|twin|cuda-staged|cuda] [--dtype f32|bf16] [--model FOLDER] [name ...]
  * FOLDER holds weights and golden/.
  * Error of a stage = ||y - g|| / ||g||. f32: text and blocks 1e-4, latents 1e-3, rgb8 within 1. bf16: at
  * most 1.5 times the reference's own bf16 error against the same golden. */
@@ -174,10 +174,10 @@ static void test_backends(const char *name, const char *model, const char *golde
 {
     const bool all = !backend;
     if ((all || !strcmp(backend, "ref")) && !dtype) test_model(name, model, golden, "ref", FX_F32);
-    static const char *const fast[] = {"cpu", "onednn", "twin", "cuda-staged"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const fast[] = {"cpu", "onednn", "twin", "cuda-staged", "cuda"};
+    for (int i = 0; i < 5; i++) {
         const bool built = strstr(fx_backend_list(), fast[i]) != NULL;
-        if (all ? !built : strcmp(backend, fast[i]) != 0) continue; /* the last two: when asked for */
+        if (all ? !built : strcmp(backend, fast[i]) != 0) continue; /* the last three: when asked for */
         if (i < 3 && (!dtype || !strcmp(dtype, "f32"))) test_model(name, model, golden, fast[i], FX_F32);
         if (!dtype || !strcmp(dtype, "bf16")) test_model(name, model, golden, fast[i], FX_BF16);
     }

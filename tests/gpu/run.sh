@@ -47,6 +47,7 @@ echo "built in $SECONDS s"
 export FX_TESTS_DIR=$root/tests
 program check_ops "$build/tests/check_ops" --backend cuda-staged --dtype bf16
 program models "$build/tests/t_golden" --backend cuda-staged --dtype bf16
+program models_on_device "$build/tests/t_golden" --backend cuda --dtype bf16
 if command -v compute-sanitizer >/dev/null; then
     for op in norm_mod qk_norm_rope group_norm copy; do
         LIMIT=60 program "memcheck_$op" compute-sanitizer --error-exitcode 9 --target-processes all \
