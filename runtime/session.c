@@ -144,7 +144,7 @@ fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
 {
     const int rank = fx_comm_rank(s->comm), ranks = fx_comm_size(s->comm);
     const size_t row = (size_t)s->size.width * 3;
-    if (ranks == 1) return fx_download(s->be, picture, s->rgb);
+    if (fx_on_device(s->be)) return fx_download(s->be, picture, s->rgb); /* one rank */
     fx_xfer *recv = calloc((size_t)ranks, sizeof *recv);
     FX_CHECK(recv, FX_ENOMEM, "no memory to gather the picture");
     for (int i = 0; i < ranks; i++)
