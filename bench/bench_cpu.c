@@ -2,7 +2,7 @@
  * 128), and what a step of 1 double + 2 single blocks composes to. Yardstick: oneDNN's own matmul, 4608 x
  * 21504 x 3072, same process and threads, rows of both printed by turns. Best and median of the repeats: a
  * shared machine only ever adds time. bench_cpu [--threads N] [--repeat N] [--dtype bf16|f32] [--heads N]
- * [--backend cpu|onednn] */
+ * [--backend cpu|onednn] [--only WORD: rows whose name has it, no composed step] */
 #include "bench/dnnl_rate.h"
 #include "kernels/ops.h"
 #include "runtime/core/clock.h"
@@ -17,7 +17,8 @@ enum { IMAGE = 4096, TEXT = 512, ROWS = IMAGE + TEXT, C = 3072, MLP = 4 * C, HEA
 
 static fx_backend *be;
 static int repeat = 5;
-static double step_s; /* best times, composed */
+static double step_s;    /* best times, composed */
+static const char *only; /* NULL: all rows */
 
 static void must(fx_status st)
 {
@@ -63,9 +64,15 @@ static int by_value(const void *a, const void *b)
 
 typedef void (*timed_fn)(void *);
 
+static bool wanted(const char *name)
+{
+    return !only || strstr(name, only);
+}
+
 static double report(const char *name, double tflop, double gbytes, double count, timed_fn fn, void *arg)
 {
     double t[MAX_REPEAT];
+    if (!wanted(name)) return 0;
     fn(arg);
     for (int r = 0; r < repeat; r++) {
         const double start = fx_now_s();
@@ -101,6 +108,8 @@ static void run_linear(void *arg)
 static void bench_linear(int64_t m, int64_t n, int64_t k, fx_act act, double count)
 {
     char name[64];
+    snprintf(name, sizeof name, "linear %d x %d x %d%s", (int)m, (int)n, (int)k, act ? " gelu" : "");
+    if (!wanted(name)) return;
     const fx_tensor w = filled(be->dtype, n, k, 0.03f);
     linear_arg a = {.x = filled(be->dtype, m, k, 1),
                     .y = filled(be->dtype, m, n, 0),
@@ -113,7 +122,6 @@ static void bench_linear(int64_t m, int64_t n, int64_t k, fx_act act, double cou
     must(fx_pack(be, &a.w, w.data, packed));
     a.w.packed = packed;
     release(w);
-    snprintf(name, sizeof name, "linear %d x %d x %d%s", (int)m, (int)n, (int)k, act ? " gelu" : "");
     report(name, 2e-12 * (double)m * (double)n * (double)k, 0, count, run_linear, &a);
     munmap(packed, bytes + 4096);
     release(a.x);
@@ -190,6 +198,7 @@ static double yardstick_rate(void)
     yardstick y;
     char name[64];
     double rate = 0;
+    if (!wanted("oneDNN")) return 0;
     if (yardstick_open(&y, ROWS, 21504, C, be->dtype, be->threads))
         must(FX_FAIL(FX_EDEVICE, "%s", fx_error()));
     snprintf(name, sizeof name, "%s matmul 4608 x 21504 x 3072", y.name);
@@ -205,12 +214,22 @@ static const char *option(int argc, char **argv, const char *name, const char *o
     return otherwise;
 }
 
+/* The step composed of the rows' best times, beside the yardstick before and after them. */
+static void print_step(double before, int heads)
+{
+    const double composed = step_s, yard = (before + yardstick_rate()) / 2,
+                 tflop = 3.13 + 0.78 * heads / 24.0;
+    printf("step of 1 double + 2 single blocks: %.2f s, %.3f TFLOP/s; oneDNN %.3f TFLOP/s; ratio %.2f\n",
+           composed, tflop / composed, yard, yard > 0 ? tflop / composed / yard : 0);
+}
+
 int main(int argc, char **argv)
 {
     const int threads = atoi(option(argc, argv, "--threads", "2")),
               heads = atoi(option(argc, argv, "--heads", "24"));
     const bool bf16 = strcmp(option(argc, argv, "--dtype", "bf16"), "f32") != 0;
     repeat = atoi(option(argc, argv, "--repeat", "5"));
+    only = option(argc, argv, "--only", NULL);
     if (repeat < 1 || repeat > MAX_REPEAT || threads < 1 || heads < 1 || heads > 24) return 2;
     fx_arena *arena;
     must(fx_arena_open(NULL, (size_t)1 << 30, &arena));
@@ -234,10 +253,7 @@ int main(int argc, char **argv)
     bench_linear(TEXT, MLP, C, FX_ACT_GELU_TANH, 1);
     bench_linear(TEXT, C, MLP, FX_ACT_NONE, 1);
     bench_rows(heads);
-    const double composed = step_s, after = yardstick_rate(), yard = (before + after) / 2;
-    const double tflop = 3.13 + 0.78 * heads / 24.0;
-    printf("step of 1 double + 2 single blocks: %.2f s, %.3f TFLOP/s; oneDNN %.3f TFLOP/s; ratio %.2f\n",
-           composed, tflop / composed, yard, yard > 0 ? tflop / composed / yard : 0);
+    if (!only) print_step(before, heads);
     fx_backend_close(&be);
     fx_arena_close(&arena);
     return 0;

@@ -31,6 +31,14 @@ FX_ROWFN float fx_from_bits(uint32_t u)
     return x;
 }
 
+/* Two bf16 side by side as one word: the first in the low half. */
+FX_ROWFN uint32_t fx_word(const uint16_t *pair)
+{
+    uint32_t u;
+    memcpy(&u, pair, sizeof u);
+    return u;
+}
+
 /* Round to nearest even; NaN stays NaN. */
 FX_ROWFN uint16_t fx_round_bf16(float x)
 {

@@ -173,9 +173,12 @@ static void choose_softmax(fx_attn *a)
     a->softmax = fx_cpu_softmax_generic;
     a->max_unit = 1;
 #if FX_X86
-    if (a->cpu->isa < FX_ISA_AVX512 || a->scale <= 0)
+    if (a->cpu->isa < FX_ISA_AVX2 || a->scale <= 0)
         return; /* maximum of unscaled scores: scale must be positive */
-    a->softmax = a->cpu->tile->operand == FX_BF16 ? fx_cpu_softmax_bf16 : fx_cpu_softmax_avx512;
+    if (a->cpu->isa < FX_ISA_AVX512)
+        a->softmax = fx_cpu_softmax_avx2;
+    else
+        a->softmax = a->cpu->tile->operand == FX_BF16 ? fx_cpu_softmax_bf16 : fx_cpu_softmax_avx512;
     a->max_unit = 0.69314718055994531; /* ln 2 */
 #endif
 }

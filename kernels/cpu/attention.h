@@ -39,6 +39,7 @@ void fx_cpu_attn_pack(const void *job, int64_t begin, int64_t end, int thread);
 
 void fx_cpu_softmax_generic(const fx_softmax *); /* max in natural units */
 #if FX_X86
+void fx_cpu_softmax_avx2(const fx_softmax *);   /* operand f32; max in units of ln 2 */
 void fx_cpu_softmax_avx512(const fx_softmax *); /* operand f32; max in units of ln 2 */
 void fx_cpu_softmax_bf16(const fx_softmax *); /* operand bf16 (AVX512-BF16 and above); max in units of ln 2 */
 /* bf16 panels of 32 keys of one head, rows of `stride` elements, `count` of them real (1 to 32). */

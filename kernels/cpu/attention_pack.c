@@ -3,7 +3,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/multi.h"
 
-/* Keys as columns. bf16: [dim_k / 2][32][2]; f32: [dim_k][32]. */
+/* Keys as columns. bf16: [dim_k / 2][32][2]; f32: strips of [dim_k]. */
 static void pack_keys_bf16(const fx_attn *a, int64_t head, int64_t key0, uint16_t *dst)
 {
     for (int64_t c = 0; c < FX_PANEL; c++) {
@@ -20,17 +20,21 @@ static void pack_keys_f32(const fx_attn *a, int64_t head, int64_t key0, float *d
         const int64_t key = key0 + c;
         const void *src = key < a->tk ? fx_at(a->k, key * a->k.stride[0] + head * a->k.stride[1]) : NULL;
         for (int64_t d = 0; d < a->dim_k; d++)
-            dst[d * FX_PANEL + c] = src && d < a->dim ? fx_load(src, d, a->k.dtype) : 0.0f;
+            dst[fx_strip_at(a->cpu->tile->width, a->dim_k, d, c)] =
+                src && d < a->dim ? fx_load(src, d, a->k.dtype) : 0.0f;
     }
 }
 
-/* Values as columns: panel p holds channels [32 p, +32) over all keys. */
+/* Values as columns: panel p holds channels [32 p, +32) over all keys; f32 strips are as deep as the key block
+ * that one product takes. */
 static void pack_values(const fx_attn *a, int64_t head, int64_t key0, char *dst)
 {
     const bool pairs = a->cpu->tile->operand == FX_BF16;
+    const int width = a->cpu->tile->width;
     for (int64_t p = 0; p * FX_PANEL < a->dim_v; p++)
         for (int64_t r = 0; r < FX_PANEL; r++) {
-            const int64_t key = key0 + r, at = p * a->keys * FX_PANEL;
+            const int64_t key = key0 + r, block = key / FX_KEYS * FX_KEYS, at = p * a->keys * FX_PANEL;
+            const int64_t depth = a->keys - block < FX_KEYS ? a->keys - block : FX_KEYS;
             const void *src = key < a->tk ? fx_at(a->v, key * a->v.stride[0] + head * a->v.stride[1]) : NULL;
             for (int64_t c = 0; c < FX_PANEL; c++) {
                 const int64_t d = p * FX_PANEL + c;
@@ -39,7 +43,8 @@ static void pack_values(const fx_attn *a, int64_t head, int64_t key0, char *dst)
                     ((uint16_t *)dst)[at + key / 2 * 64 + c * 2 + key % 2] =
                         inside ? ((const uint16_t *)src)[d] : (uint16_t)0;
                 else
-                    ((float *)dst)[at + key * FX_PANEL + c] = inside ? fx_load(src, d, a->v.dtype) : 0.0f;
+                    ((float *)dst)[at + block * FX_PANEL + fx_strip_at(width, depth, key - block, c)] =
+                        inside ? fx_load(src, d, a->v.dtype) : 0.0f;
             }
         }
 }

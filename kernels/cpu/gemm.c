@@ -38,6 +38,7 @@ size_t fx_cpu_panel_bytes(int64_t n, int64_t k, fx_dtype dtype)
 typedef struct pack_job {
     int64_t n, k, taps;
     fx_dtype dtype;
+    int width; /* of a strip */
     const void *src;
     void *dst;
 } pack_job;
@@ -62,10 +63,11 @@ static void pack_panel_f32(const pack_job *j, int64_t panel)
     const float *src = j->src;
     for (int64_t k = 0; k < j->k; k++) {
         const int64_t from = source_k(j, k), k0 = k / CHUNK * CHUNK;
-        float *dst = (float *)j->dst + panel_at(j->n, j->k, FX_F32, panel, k0) + (k - k0) * FX_PANEL;
+        const int64_t depth = least(CHUNK, j->k - k0);
+        float *dst = (float *)j->dst + panel_at(j->n, j->k, FX_F32, panel, k0);
         for (int64_t c = 0; c < FX_PANEL; c++) {
             const int64_t n = panel * FX_PANEL + c;
-            dst[c] = n < j->n ? src[n * j->k + from] : 0.0f;
+            dst[fx_strip_at(j->width, depth, k - k0, c)] = n < j->n ? src[n * j->k + from] : 0.0f;
         }
     }
 }
@@ -112,25 +114,33 @@ static void pack_range(const void *job, int64_t begin, int64_t end, int thread)
 void fx_cpu_pack_panels(const fx_backend *be, int64_t n, int64_t k, fx_dtype dtype, const void *src,
                         int64_t taps, void *dst)
 {
-    const pack_job job = {n, k, taps, dtype, src, dst};
+    const pack_job job = {n, k, taps, dtype, fx_cpu_of(be)->tile->width, src, dst};
     const int64_t grain = 1 + (1 << 18) / (k * FX_PANEL);
     fx_cpu_ranges(be, round_up(n, FX_PANEL) / FX_PANEL, grain, pack_range, &job);
 }
 
-FX_INLINE void widen_any(const uint16_t *panel, float *out, int64_t k)
+/* bf16 [k/2][32][2] -> f32 strips [32 / width][k][width]. A word holds k and k + 1 of a column. Strips one after
+ * the other: of an odd k, the row past the end is overwritten by the next strip. */
+FX_INLINE void widen_strips(const uint16_t *panel, float *out, int64_t k, int width)
 {
-    for (int64_t i = 0; i < k; i += 2, panel += 64, out += 64)
-        for (int c = 0; c < FX_PANEL; c++) {
-            out[c] = fx_widen_bf16(panel[2 * c]);
-            out[FX_PANEL + c] = fx_widen_bf16(panel[2 * c + 1]);
-        }
+    for (int c0 = 0; c0 < FX_PANEL; c0 += width, out += k * width)
+        for (int64_t i = 0; i < k; i += 2)
+            for (int c = 0; c < width; c++) {
+                const uint32_t word = fx_word(panel + i * FX_PANEL + 2 * (c0 + c));
+                out[i * width + c] = fx_from_bits(word << 16);
+                out[(i + 1) * width + c] = fx_from_bits(word & 0xffff0000u);
+            }
 }
-FX_MULTI(widen, (const uint16_t *panel, float *out, int64_t k), (panel, out, k))
 
-void fx_cpu_widen_panel(const uint16_t *panel, float *out, int64_t k)
+FX_INLINE void widen_any(const uint16_t *panel, float *out, int64_t k, int width)
 {
-    widen(panel, out, k);
+    if (width == FX_PANEL)
+        widen_strips(panel, out, k, FX_PANEL);
+    else
+        widen_strips(panel, out, k, FX_PANEL / 2);
 }
+FX_MULTI(widen, (const uint16_t *restrict panel, float *restrict out, int64_t k, int width),
+         (panel, out, k, width))
 
 /* ---- the finished row ---- */
 
@@ -205,7 +215,7 @@ static void chunk_of_block(const block_job *j, const block *b, int64_t k0)
         const int64_t at = panel_at(g->n, g->k, g->dtype, (b->col + c) / FX_PANEL, k0);
         const void *panel = (const char *)g->packed + at * es;
         if (widen_weight) {
-            widen(panel, b->buf.b, round_up(count, 2));
+            widen(panel, b->buf.b, count, tile->width);
             panel = b->buf.b;
         }
         tile->run(b->rows, run_k, a, lda, panel, b->buf.c + c, j->cols + LINE, k0 > 0);

@@ -28,10 +28,17 @@ fx_cpu_isa fx_cpu_isa_level(void);
 const char *fx_cpu_isa_name(fx_cpu_isa);
 
 /* ---- the matrix tile ----
- * Weights, keys and values are packed in panels of 32 columns. f32: panel[k][32]. bf16: panel[k/2][32][2]
- * with k padded to 32 (zeros), the operand order of the AMX and AVX512-BF16 dot products. All levels share
- * the layout; where bf16 has no instruction, panels are widened chunk by chunk to f32. */
+ * Weights, keys and values are packed in panels of 32 columns. bf16: panel[k/2][32][2] with k padded to 32
+ * (zeros), the operand order of the AMX and AVX512-BF16 dot products; where bf16 has no instruction, panels
+ * are widened chunk by chunk to f32. f32: strips of the columns that the tile takes at once, [32 / width]
+ * [k][width], so that a strip's rows follow each other (a strip cut out of longer rows would use part of the
+ * cache sets). */
 enum { FX_PANEL = 32, FX_K_UNIT = 32 };
+/* Element (k, column) of an f32 panel of `depth` rows in strips of `width`. */
+static inline int64_t fx_strip_at(int width, int64_t depth, int64_t k, int64_t column)
+{
+    return column / width * width * depth + k * width + column % width;
+}
 /* Weights are cut along k first: [k / FX_CHUNK][n / 32] panels of at most FX_CHUNK values of k. A panel of
  * bf16 (20 KiB), 32 rows and the sums stay in L1, and the panels one task needs lie one after the other. */
 enum { FX_CHUNK = 320 };
@@ -44,6 +51,7 @@ typedef void (*fx_tile_fn)(int64_t m, int64_t k, const void *a, int64_t lda, con
 
 typedef struct fx_cpu_tile {
     fx_dtype operand; /* what a and the panel hold: bf16, or f32 (also for bf16 weights, widened) */
+    int width;        /* of a strip of an f32 panel */
     bool rows32;
     fx_tile_fn run;
     void (*begin)(void), (*end)(void); /* around a thread's use of run (AMX: tile configuration) */
@@ -106,7 +114,6 @@ void fx_cpu_pack_panels(const fx_backend *, int64_t n, int64_t k, fx_dtype, cons
 void fx_cpu_finish_row(void *y, fx_dtype, const float *c, const float *b, int64_t cols, fx_act);
 /* n values of dtype (bf16 or f32) into an operand row. */
 void fx_cpu_gather(fx_dtype operand, fx_dtype dtype, const void *src, int64_t n, void *dst);
-void fx_cpu_widen_panel(const uint16_t *panel, float *out, int64_t k); /* bf16 [k/2][32][2] -> f32 [k][32] */
 
 /* ---- slots ---- */
 size_t fx_cpu_packed_bytes(fx_backend *, const fx_weight *);

@@ -124,7 +124,7 @@ static void amx_run(int64_t m, int64_t k, const void *a, int64_t lda, const void
     for (; i < m; i += 16) rows_16(k, rows + i * lda, lda, panel, c + i * ldc, ldc, acc);
 }
 
-const fx_cpu_tile fx_cpu_tile_amx = {FX_BF16, true, amx_run, amx_begin, amx_end};
+const fx_cpu_tile fx_cpu_tile_amx = {FX_BF16, FX_PANEL, true, amx_run, amx_begin, amx_end};
 
 #else
 bool fx_cpu_amx_permitted(void)

@@ -102,6 +102,6 @@ FX_TARGET_BF16 INLINE void bf16_rows(int rows, int64_t k, const uint16_t *a, int
 EACH_ROWS(FX_TARGET_AVX512, float, f32_rows)
 EACH_ROWS(FX_TARGET_BF16, uint16_t, bf16_rows)
 
-const fx_cpu_tile fx_cpu_tile_avx512 = {FX_F32, false, f32_rows_run, nothing, nothing};
-const fx_cpu_tile fx_cpu_tile_bf16 = {FX_BF16, false, bf16_rows_run, nothing, nothing};
+const fx_cpu_tile fx_cpu_tile_avx512 = {FX_F32, FX_PANEL, false, f32_rows_run, nothing, nothing};
+const fx_cpu_tile fx_cpu_tile_bf16 = {FX_BF16, FX_PANEL, false, bf16_rows_run, nothing, nothing};
 #endif

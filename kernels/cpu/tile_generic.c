@@ -13,6 +13,8 @@ static void nothing(void) {}
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
+enum { STRIP = 16 }; /* columns at once */
+
 FX_TARGET_AVX2 static inline __attribute__((always_inline)) void avx2_rows(int rows, int64_t k,
                                                                            const float *a, int64_t lda,
                                                                            const float *panel, float *c,
@@ -25,8 +27,7 @@ FX_TARGET_AVX2 static inline __attribute__((always_inline)) void avx2_rows(int r
         s[r][1] = acc ? _mm256_loadu_ps(c + r * ldc + 8) : _mm256_setzero_ps();
     }
     for (int64_t i = 0; i < k; i++) {
-        const __m256 p0 = _mm256_loadu_ps(panel + i * FX_PANEL),
-                     p1 = _mm256_loadu_ps(panel + i * FX_PANEL + 8);
+        const __m256 p0 = _mm256_loadu_ps(panel + i * STRIP), p1 = _mm256_loadu_ps(panel + i * STRIP + 8);
         UNROLL for (int r = 0; r < rows; r++)
         {
             const __m256 x = _mm256_broadcast_ss(a + r * lda + i);
@@ -41,30 +42,35 @@ FX_TARGET_AVX2 static inline __attribute__((always_inline)) void avx2_rows(int r
     }
 }
 
-FX_TARGET_AVX2 static void avx2_six(int64_t k, const float *a, int64_t lda, const float *panel, float *c,
-                                    int64_t ldc, bool acc)
-{
-    avx2_rows(6, k, a, lda, panel, c, ldc, acc);
-}
+#define AVX2_ROWS(rows)                                                                                      \
+    FX_TARGET_AVX2 static void avx2_rows_##rows(int64_t k, const float *a, int64_t lda, const float *panel,  \
+                                                float *c, int64_t ldc, bool acc)                             \
+    {                                                                                                        \
+        avx2_rows(rows, k, a, lda, panel, c, ldc, acc);                                                      \
+    }
+AVX2_ROWS(6)
+AVX2_ROWS(4)
+AVX2_ROWS(2)
+AVX2_ROWS(1)
 
-FX_TARGET_AVX2 static void avx2_one(int64_t k, const float *a, int64_t lda, const float *panel, float *c,
-                                    int64_t ldc, bool acc)
-{
-    avx2_rows(1, k, a, lda, panel, c, ldc, acc);
-}
-
+/* Six rows at a time; the rest in fours, because one or two rows alone wait for their own sums: 2 rows cost as
+ * much as 4. */
 static void avx2_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c,
                      int64_t ldc, bool acc)
 {
-    for (int half = 0; half < FX_PANEL; half += 16) {
-        const float *x = a, *p = (const float *)panel + half;
+    const int64_t sixes = m % 6 == 2 && m >= 8 ? m - 8 : m - m % 6;
+    for (int half = 0; half < FX_PANEL; half += STRIP) {
+        const float *x = a, *p = (const float *)panel + half * k;
+        float *y = c + half;
         int64_t i = 0;
-        for (; i + 6 <= m; i += 6) avx2_six(k, x + i * lda, lda, p, c + half + i * ldc, ldc, acc);
-        for (; i < m; i++) avx2_one(k, x + i * lda, lda, p, c + half + i * ldc, ldc, acc);
+        for (; i < sixes; i += 6) avx2_rows_6(k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+        for (; i + 4 <= m; i += 4) avx2_rows_4(k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+        for (; i + 2 <= m; i += 2) avx2_rows_2(k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+        if (i < m) avx2_rows_1(k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
     }
 }
 
-const fx_cpu_tile fx_cpu_tile_avx2 = {FX_F32, false, avx2_run, nothing, nothing};
+const fx_cpu_tile fx_cpu_tile_avx2 = {FX_F32, STRIP, false, avx2_run, nothing, nothing};
 #endif
 
 /* 2 x 8 sums in registers of any vector width. */
@@ -98,4 +104,4 @@ static void base_run(int64_t m, int64_t k, const void *a, int64_t lda, const voi
             base_block(m - i < 2 ? 1 : 2, k, x + i * lda, lda, p + j, c + i * ldc + j, ldc, acc);
 }
 
-const fx_cpu_tile fx_cpu_tile_base = {FX_F32, false, base_run, nothing, nothing};
+const fx_cpu_tile fx_cpu_tile_base = {FX_F32, FX_PANEL, false, base_run, nothing, nothing};
