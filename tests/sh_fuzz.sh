@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Fuzz targets (tests/fuzz): each runs from its committed inputs for a while. With --long for 60 s each, built first when
 # need be; otherwise 2 s each where they are built already. FX_FUZZ_SECONDS: another time; FX_FUZZ_BUILD: their build folder.
-# What is found stays in FX_FUZZ_BUILD/found; once fixed it belongs in tests/fuzz/regress/NAME.
+# What is found stays in FX_FUZZ_BUILD/found; once fixed it belongs in tests/fuzz/regress/NAME. Inputs that reach new code stay in
+# FX_FUZZ_BUILD/new, where the next run goes on.
 . "$(dirname "$0")/lib.sh"
 
 fuzz_build=${FX_FUZZ_BUILD:-$build_dir-fuzz}
@@ -23,14 +24,33 @@ build() {
     cmake --build "$fuzz_build" -j "$(nproc)" --target "${targets[@]/#/fuzz_}"
 }
 
-fuzz() { # NAME: a growing copy of the inputs, so that the committed ones stay as they are
+# Passes libFuzzer's log on; at its end, how many edges were reached and when the last new one was.
+watch_edges() {
+    local line edges=0 last=0 begin=$SECONDS
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        if [[ $line =~ cov:\ ([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -gt "$edges" ]; then
+            edges=${BASH_REMATCH[1]} last=$((SECONDS - begin))
+        fi
+    done
+    echo "edges: $edges, the last new one after $last s"
+}
+
+fuzz() { # NAME: new inputs go to a folder of their own, the committed ones stay as they are
     local dictionary=$inputs/corpus/$1.dict flags=()
     [ ! -f "$dictionary" ] || flags=("-dict=$dictionary")
     [ ! -d "$inputs/regress/$1" ] || flags+=("$inputs/regress/$1")
-    mkdir -p "$work/new/$1" "$fuzz_build/found"
+    mkdir -p "$fuzz_build/new/$1" "$fuzz_build/found"
     FX_TESTS_DIR=$tests_dir timeout $((seconds + 60)) "$fuzz_build/fuzz/fuzz_$1" "${limits[@]}" \
-        -max_total_time="$seconds" -artifact_prefix="$fuzz_build/found/$1-" -print_final_stats=1 -verbosity=0 \
-        "$work/new/$1" "$inputs/corpus/$1" "${flags[@]}" >"$out" 2>"$err"
+        -max_total_time="$seconds" -artifact_prefix="$fuzz_build/found/$1-" -print_final_stats=1 \
+        "$fuzz_build/new/$1" "$inputs/corpus/$1" "${flags[@]}" 2>&1 >/dev/null | watch_edges >"$work/$1.log"
+    echo "${PIPESTATUS[0]}" >"$work/$1.rc"
+}
+
+judge() { # NAME
+    tail -n 40 "$work/$1.log" >"$err"
+    check "$1: nothing found in $seconds s" same "$(cat "$work/$1.rc")" 0
+    awk -v n="$1" '/number_of_executed_units/ {count = $2} /^edges: / {print n ": " count " inputs, " $0}' "$work/$1.log"
 }
 
 if [ -n "${FX_LONG:-}" ]; then
@@ -43,9 +63,13 @@ elif [ ! -d "$fuzz_build/fuzz" ]; then
     skip "all" "no fuzz targets in $fuzz_build; run.sh --long builds them"
     finish
 fi
+built=()
 for name in "${targets[@]}"; do
-    [ -x "$fuzz_build/fuzz/fuzz_$name" ] || { fail "$name: not built"; continue; }
-    check "$name: nothing found in $seconds s" fuzz "$name"
-    awk -v n="$name" '/number_of_executed_units/ {print n ": " $2 " inputs"}' "$err"
+    if [ -x "$fuzz_build/fuzz/fuzz_$name" ]; then built+=("$name"); else fail "$name: not built"; fi
+done
+for ((i = 0; i < ${#built[@]}; i += 2)); do # two at a time: what the development machine has cores for
+    for name in "${built[@]:i:2}"; do fuzz "$name" & done
+    wait
+    for name in "${built[@]:i:2}"; do judge "$name"; done
 done
 finish
