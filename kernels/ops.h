@@ -228,7 +228,7 @@ bool fx_planning(const fx_backend *); /* the plan backend: data must not be touc
 const char *fx_backend_list(void);    /* "cpu onednn ref guard" */
 /* What "auto" opens: cpu where it has tiles for this processor, else onednn, else cpu, else ref. */
 const char *fx_backend_auto(void);
-/* Whose numbers NAME gives: "auto" and "guard" -> auto's choice, "guard:ref" -> "ref", others themselves. */
+/* "cuda" is "cuda:0": devices are numbered as the process sees them. Whose numbers NAME gives: "auto" and "guard" -> auto's choice, "guard:ref" -> "ref", others themselves. */
 const char *fx_backend_computing(const char *name);
 /* Human-readable facts about the backend ("oneDNN 2.6.3, amx_bf16, 2 threads"), for --version and the report. */
 const char *fx_backend_describe(const fx_backend *);
@@ -239,6 +239,9 @@ bool fx_on_device(const fx_backend *);
 fx_status fx_device_alloc(fx_backend *, size_t bytes,
                           void **out); /* aligned to 256; FX_ENOMEM: need and free */
 void fx_device_free(fx_backend *, void *);
+fx_status fx_device_copy(fx_backend *, void *to, const void *from, size_t bytes); /* in stream order */
+void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
+int fx_device_count(void); /* devices that "cuda:N" can open; 0 without any (why: fx_error) */
 /* The f32 vector at `device` holds host[n] from now on and will not change (a bias or norm weight). */
 fx_status fx_device_constant(fx_backend *, const void *device, const float *host, int64_t n);
 

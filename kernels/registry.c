@@ -70,6 +70,9 @@ static fx_status open_named(const char *name, fx_dtype dtype, int threads, fx_ba
 #endif
 #if FX_HAVE_CUDA /* not in the list, which is for all machines: named, or not used */
     if (strcmp(name, "cuda") == 0) return fx_cuda_open(dtype, 0, out);
+    if (strncmp(name, "cuda:", 5) == 0 && name[5] && strspn(name + 5, "0123456789") == strlen(name + 5) &&
+        strlen(name) < 9)
+        return fx_cuda_open(dtype, atoi(name + 5), out);
     if (strcmp(name, "cuda-staged") == 0) return fx_cuda_open_staged(dtype, 0, (size_t)4 << 30, out);
 #endif
 #if FX_HAVE_TWIN /* for tests: it is not in the list */
@@ -132,6 +135,33 @@ void fx_device_free(fx_backend *be, void *data)
     if (data && fx_on_device(be)) fx_cuda_free(be, data);
 #else
     (void)be, (void)data;
+#endif
+}
+
+fx_status fx_device_copy(fx_backend *be, void *to, const void *from, size_t bytes)
+{
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_copy_bytes(be, to, from, bytes);
+#endif
+    (void)to, (void)from;
+    return FX_FAIL(FX_EDEVICE, "backend %s has no memory of its own (%zu bytes)", be->ops->name, bytes);
+}
+
+void *fx_device_stream(const fx_backend *be)
+{
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_stream_of(be);
+#endif
+    (void)be;
+    return NULL;
+}
+
+int fx_device_count(void)
+{
+#if FX_HAVE_CUDA
+    return fx_cuda_devices();
+#else
+    return 0;
 #endif
 }
 

@@ -23,10 +23,10 @@ int fx_comm_size(const fx_comm *c)
 
 /* ---- making and closing ---- */
 
-static void release_family(const fx_comm_ops *ops, fx_comm_family *f, bool finish)
+static void release_family(fx_comm_family *f, bool finish)
 {
     if (--f->refs > 0) return;
-    if (ops->close) ops->close(f, finish);
+    if (f->ops->close) f->ops->close(f, finish);
     free(f);
 }
 
@@ -50,6 +50,7 @@ fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, 
     }
     if (!parent) {
         f->transport = transport;
+        f->ops = ops;
         f->culprit = -1;
     }
     *c = (fx_comm){
@@ -71,8 +72,9 @@ static void close_comm(fx_comm **comm, bool finish)
 {
     if (!comm || !*comm) return;
     fx_comm *c = *comm;
+    close_comm(&c->rows, false);
     if (c->ops->detach) c->ops->detach(c);
-    release_family(c->ops, c->family, finish);
+    release_family(c->family, finish);
     free(c->world);
     free_comm(c);
     *comm = NULL;
@@ -89,7 +91,7 @@ void fx_comm_finish(fx_comm **comm)
 
 void fx_comm_abort(fx_comm *c, int exit_code)
 {
-    if (c && c->ops->abort) c->ops->abort(c->family, exit_code);
+    if (c && c->family->ops->abort) c->family->ops->abort(c->family, exit_code);
     _exit(exit_code);
 }
 
@@ -174,7 +176,10 @@ static fx_status copy_own(fx_comm *c, int sends, const fx_xfer send[], int recvs
         FX_CHECK(send[s].bytes == recv[r].bytes, FX_EINVAL,
                  "transfer: rank %d sends itself %zu bytes and expects %zu", c->rank, send[s].bytes,
                  recv[r].bytes);
-        if (!c->ops->dry) memmove(recv[r].data, send[s].data, send[s].bytes);
+        if (c->ops->copy)
+            FX_TRY(c->ops->copy(c, recv[r].data, send[s].data, send[s].bytes));
+        else if (!c->ops->dry)
+            memmove(recv[r].data, send[s].data, send[s].bytes);
         s = next_to(c->rank, sends, send, s + 1);
         r = next_to(c->rank, recvs, recv, r + 1);
     }
@@ -278,15 +283,21 @@ static void back_off(double idle_s)
     nanosleep(&(struct timespec){0, idle_s < 0.1 ? 50000 : 100000}, NULL);
 }
 
+static fx_status look(fx_comm *c, int slot, int *left)
+{
+    return slot < 0 ? c->ops->drain(c, left) : c->ops->test(c, slot, left);
+}
+
+/* slot -1: all of them, to the end (drain). */
 static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
 {
     int left, before = -1;
-    FX_TRY(c->ops->test(c, slot, &left));
+    FX_TRY(look(c, slot, &left));
     if (!left) return FX_OK;
     const double begin = fx_now_s();
     double start = begin, last = begin, moved = begin; /* start of the deadline, last look, last progress */
     while (left) {
-        FX_TRY(c->ops->test(c, slot, &left));
+        FX_TRY(look(c, slot, &left));
         const double now = fx_now_s();
         if (now - last > 1) start += now - last; /* this process was stopped; that is not the peers' fault */
         last = now;
@@ -319,4 +330,19 @@ fx_status fx_comm_wait_grace(fx_comm *c, fx_ticket *t, double grace_s)
 fx_status fx_comm_wait(fx_comm *c, fx_ticket *t)
 {
     return fx_comm_wait_grace(c, t, 0);
+}
+
+/* ---- the memory of a device ---- */
+
+fx_comm *fx_comm_rows(fx_comm *c)
+{
+    return c->rows ? c->rows : c;
+}
+
+fx_status fx_comm_settle(fx_comm *c)
+{
+    fx_comm *rows = fx_comm_rows(c);
+    if (!rows->ops->drain) return FX_OK;
+    if (c->family->failed != FX_OK) return c->family->failed;
+    return stick(rows, wait_loop(rows, -1, 0));
 }

@@ -1,6 +1,8 @@
 /* The transport contract: asynchronous, uneven, ordered. comm.c and comm_collective.c are the front of every
  * transport; comm_self.c (one rank), comm_plan.c (measuring), comm_mpi.c, later comm_nccl.c move the bytes.
  *
+ * Where the backend's memory is a device's, its rows move by the communicator of fx_comm_rows; all else is host memory.
+ *
  * Everything that moves rows is a set of point-to-point transfers posted together (`fx_comm_transfer`): an
  * uneven all-to-all, a ring hop and a gather are such sets, received in place, with no staging. Transfers
  * between two ranks match in posting order. Buffers are off limits until the ticket is waited for. Every wait
@@ -45,6 +47,14 @@ fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs
                            fx_ticket *out);
 fx_status fx_comm_wait(fx_comm *, fx_ticket *); /* clears it; none pending is FX_OK */
 fx_status fx_comm_progress(fx_comm *);          /* lets transfers move during long compute; cheap */
+
+/* The communicator that moves the backend's memory: the same one, or the one that fx_comm_open_rows (device_rows.h)
+ * gave it. There, a wait puts the arrival into the order of the device's stream and the host goes on at once; of the
+ * collectives only broadcast is for it. */
+fx_comm *fx_comm_rows(fx_comm *);
+/* Waits on the host, with deadline and stop flag, until all that was posted on fx_comm_rows has arrived: before the host
+ * waits for the device in any other way, which would have neither. */
+fx_status fx_comm_settle(fx_comm *);
 
 fx_status fx_comm_broadcast(fx_comm *, int root, void *data, size_t bytes);
 fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_t bytes[],

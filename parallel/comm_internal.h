@@ -21,9 +21,10 @@ typedef struct fx_comm_family {
     int culprit;      /* of the last failed vote, in the root's ranks; -1 none */
     double timeout_s; /* <= 0: wait for ever */
     fx_comm_stats stats;
-    fx_status failed; /* sticky: the first failure of any wait or transport call */
-    int next_id;      /* for splits: larger than the id of every communicator this rank is in */
-    void *transport;  /* of the root; freed with the last reference */
+    fx_status failed;              /* sticky: the first failure of any wait or transport call */
+    const struct fx_comm_ops *ops; /* of the root, whose transport it is */
+    int next_id;                   /* for splits: larger than the id of every communicator this rank is in */
+    void *transport;               /* of the root; freed with the last reference */
 } fx_comm_family;
 
 typedef struct fx_comm_ops {
@@ -45,6 +46,11 @@ typedef struct fx_comm_ops {
                   bool finish); /* the transport of the root; finish: end it for this process */
     void (*abort)(fx_comm_family *, int exit_code); /* may return */
     fx_status (*progress)(fx_comm *);
+    /* Memory that is not the host's: a copy of this rank's own rows, in stream order; NULL: memmove. */
+    fx_status (*copy)(fx_comm *, void *to, const void *from, size_t bytes);
+    /* The same: *left = transfers that have not arrived in fact, where `test` only puts them in order; NULL: test tells. late()
+     * of slot -1 names their peers. */
+    fx_status (*drain)(fx_comm *, int *left);
 } fx_comm_ops;
 
 struct fx_comm {
@@ -57,6 +63,7 @@ struct fx_comm {
         bool busy;
     } slot[FX_COMM_SLOTS];
     void *transport; /* per communicator */
+    fx_comm *rows;   /* for a device's memory, or NULL */
     fx_xfer *list;   /* [2 * size] sends and receives of a collective */
     void *scratch;   /* values of a reduction; grows */
     size_t scratch_bytes;

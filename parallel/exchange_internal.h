@@ -15,7 +15,7 @@ enum { FX_PART_V, FX_PART_K, FX_PART_Q, FX_PARTS };
 
 struct fx_exchange {
     fx_backend *be;
-    fx_comm *comm;
+    fx_comm *comm; /* fx_comm_rows */
     const fx_layout *layout;
     fx_exchange_options opt;
     bool dry;             /* planning: addresses are not real, nothing is transferred */

@@ -41,6 +41,7 @@ static fx_status list_add(xfer_list *l, int peer, fx_tensor rows)
 static fx_status move(fx_comm *comm, const xfer_list *send, const xfer_list *recv)
 {
     fx_ticket t;
+    comm = fx_comm_rows(comm);
     FX_TRY(fx_comm_transfer(comm, send->n, send->x, recv->n, recv->x, &t));
     return fx_comm_wait(comm, &t);
 }
@@ -165,10 +166,6 @@ fx_status fx_redistribute(fx_backend *be, fx_comm *comm, const fx_range in[], fx
     FX_TRY(check_rows("redistribute from", x_in, in[me].count));
     FX_TRY(check_rows("redistribute to", x_out, out[me].count));
     if (fx_planning(be)) return FX_OK;
-    if (fx_on_device(be)) { /* one rank: what it has is what it wants */
-        FX_CHECK(fx_comm_size(comm) == 1, FX_EDEVICE, "rows on a device cannot be moved between ranks yet");
-        return fx_copy(be, x_out, x_in, 1, 0);
-    }
     list_open(&send);
     list_open(&recv);
     fx_status st = list_moves(comm, in, x_in, out, x_out, &send, &recv);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/comm_nccl.h"
 #include "parallel/cores.h"
 #include "parallel/node_share.h"
 #include "runtime/core/clock.h"
@@ -85,13 +86,19 @@ static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
     strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
 }
 
+/* Ranks of a node take its devices in order. */
+static fx_status open_backend(fx_pipeline *p)
+{
+    char name[32];
+    const int devices = strcmp(p->opt.backend, "cuda") ? 0 : fx_device_count();
+    snprintf(name, sizeof name, "cuda:%d", devices ? p->share.local_rank % devices : 0);
+    return fx_backend_open(devices ? name : p->opt.backend, p->opt.dtype, p->opt.threads, &p->be);
+}
+
 static fx_status open_model(fx_pipeline *p)
 {
     fx_mesh mesh;
-    FX_TRY(fx_backend_open(p->opt.backend, p->opt.dtype, p->opt.threads, &p->be));
-    FX_CHECK(!fx_on_device(p->be) || fx_comm_size(p->comm) == 1, FX_EINVAL,
-             "the %s backend runs on one rank so far and %d were started; start one, or use --backend cpu",
-             p->be->ops->name, fx_comm_size(p->comm));
+    FX_TRY(open_backend(p));
     FX_CHECK(p->opt.exact != FX_EXACT_ON || p->be->rows_exact || fx_comm_size(p->comm) == 1, FX_EINVAL,
              "the %s backend does not keep rows' bits; on %d ranks the picture would not be that of one; use "
              "--backend cpu, or --exact auto",
@@ -117,6 +124,7 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(fx_cores_threads(comm, opt->threads, &p->opt.threads));
     FX_TRY_OUT(fx_node_share_open(comm, &p->share));
     FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
+    FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, on_load, &progress), NULL));
     p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
     st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
@@ -158,6 +166,7 @@ void fx_pipeline_close(fx_pipeline **pp)
     fx_text_ids_free(&p->ids);
     fx_model_close(&p->model);
     fx_node_share_close(&p->share);
+    fx_comm_close_rows(p->comm);
     fx_backend_close(&p->be);
     free(p->reports);
     free(p);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "parallel/halo.h"
+#include "runtime/collect.h"
 #include "runtime/sample/latents.h"
 #include "runtime/sample/noise.h"
 #include "runtime/watch.h"
@@ -142,21 +143,7 @@ fx_status fx_session_decode(fx_session *s)
 
 fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
 {
-    const int rank = fx_comm_rank(s->comm), ranks = fx_comm_size(s->comm);
-    const size_t row = (size_t)s->size.width * 3;
-    if (fx_on_device(s->be)) return fx_download(s->be, picture, s->rgb); /* one rank */
-    fx_xfer *recv = calloc((size_t)ranks, sizeof *recv);
-    FX_CHECK(recv, FX_ENOMEM, "no memory to gather the picture");
-    for (int i = 0; i < ranks; i++)
-        recv[i] = (fx_xfer){i, picture + (size_t)s->pixel_range[i].begin * row,
-                            (size_t)s->pixel_range[i].count * row};
-    const fx_xfer send = {0, s->rgb.data, fx_bytes(s->rgb)};
-    fx_ticket ticket;
-    fx_status st = fx_sync(s->be);
-    if (!st) st = fx_comm_transfer(s->comm, 1, &send, rank == 0 ? ranks : 0, recv, &ticket);
-    if (!st) st = fx_comm_wait(s->comm, &ticket);
-    free(recv);
-    return st;
+    return fx_collect_rows(s->be, s->comm, s->pixel_range, s->rgb, picture);
 }
 
 /* One of everything that a picture needs, in the order of fx_pipeline_generate; a step repeats, so one is

@@ -66,7 +66,8 @@ static fx_status locate(fx_session *s, int step)
 fx_status fx_watch_step(fx_session *s, int step)
 {
     int64_t bad = 0;
-    fx_status st = fx_count_nonfinite(s->be, s->noise, &bad);
+    fx_status st = fx_comm_settle(s->comm);
+    if (!st) st = fx_count_nonfinite(s->be, s->noise, &bad);
     int64_t seen[3] = {bad, fx_stop_signal(), st};
     FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 3));
     if (seen[2]) return fx_comm_vote(s->comm, st, NULL); /* all get its message */
@@ -83,7 +84,8 @@ fx_status fx_watch_pixels(fx_session *s, fx_tensor pixels)
     int64_t bad = 0;
     const fx_tensor rows =
         fx_view2(pixels.data, pixels.dtype, pixels.shape[0], pixels.shape[1] * pixels.shape[2]);
-    fx_status st = fx_count_nonfinite(s->be, rows, &bad);
+    fx_status st = fx_comm_settle(s->comm);
+    if (!st) st = fx_count_nonfinite(s->be, rows, &bad);
     if (st == FX_OK && bad)
         st = FX_FAIL(
             FX_ENUMERIC,

@@ -29,7 +29,7 @@ GOLDEN = "{src}/tests/goldens/{1}"
 MPI = "mpirun --oversubscribe --bind-to none -np {0} "
 # Name in a row -> (programs to build, command). {0} and {1} are its arguments, {each} stands for every argument in turn.
 SPECIAL = {
-    "ops": (["ops"], "{ops} {each}"),
+    "ops": (["ops"], "{ops} --backend cpu --op {each}"),
     "golden": (["golden", "tool_materialize"], "{golden} --backend cpu {each}"),
     "comm": (["comm"], MPI + "{comm}"),
     "shard": (["shard"], MPI + "{shard} quick"),

@@ -4,6 +4,7 @@
 #include "tests/scratch.h"
 #include "tests/test.h"
 
+#include "runtime/text/added_tokens.h"
 #include "runtime/text/tokenizer.h"
 
 /* A BPE with four letters and two merges; the T5 twin below has seven pieces. */
@@ -218,6 +219,64 @@ static void t_damaged_model(void)
     T_CHECK(opened > 0, "no damaged model opened: the test changes too much");
 }
 
+/* ---- added tokens, cut out of a text ---- */
+
+static fx_status note_piece(void *ctx, const char *text, size_t len, int32_t id)
+{
+    char *out = ctx;
+    const size_t at = strlen(out);
+    if (id < 0)
+        snprintf(out + at, 200 - at, "(%.*s)", (int)len, text);
+    else
+        snprintf(out + at, 200 - at, "[%d]", id);
+    return FX_OK;
+}
+
+static void expect_pieces(const fx_added_tokens *set, bool normalized, const char *text, const char *want)
+{
+    char got[200] = "";
+    T_OK(fx_added_split(set, normalized, text, strlen(text), note_piece, got));
+    T_CHECK(!strcmp(got, want), "'%s' is cut into %s, want %s", text, got, want);
+}
+
+/* White space of one, two and three bytes, whose last bytes are even and odd. */
+static void t_added_tokens(void)
+{
+    static const char *const space[] = {" ",           "\t", "\xC2\x85", "\xE2\x80\x82", "\xE2\x80\x83",
+                                        "\xE3\x80\x80"};
+    const fx_added_token token[] = {{.text = (char[]){"<x>"}, .lstrip = true},
+                                    {.text = (char[]){"<x>>"}, .rstrip = true},
+                                    {.text = (char[]){"<n>"}, .normalized = true},
+                                    {.text = (char[]){"ab"}}};
+    fx_added_tokens set = {0};
+    fx_strmap words = {0};
+    for (size_t i = 0; i < sizeof token / sizeof token[0]; i++) T_OK(fx_added_put(&set, &token[i]));
+    T_OK(fx_added_put(&set, &token[0])); /* twice: once */
+    T_OK(fx_strmap_set(&words, "ab", 2, 3));
+    T_OK(fx_added_number(&set, &words, 50));
+    T_CHECK(set.count == 4 && fx_added_find(&set, "ab") == 3 && fx_added_find(&set, "<x>") == 50 &&
+                fx_added_find(&set, "<n>") == 52 && fx_added_find(&set, "<y>") == -1,
+            "ids: the vocabulary's, else counted on");
+    for (size_t i = 0; i < sizeof space / sizeof space[0]; i++)
+        for (int twice = 0; twice < 2; twice++) {
+            char text[64], want[64];
+            const char *gap = space[i], *more = twice ? space[(i + 1) % 6] : "";
+            snprintf(text, sizeof text, "u%s%s<x>%s%sv", gap, more, gap, more);
+            snprintf(want, sizeof want, "(u)[50](%s%sv)", gap, more);
+            expect_pieces(&set, false, text, want);
+            snprintf(text, sizeof text, "u%s%s<x>>%s%sv", gap, more, gap, more);
+            snprintf(want, sizeof want, "(u%s%s)[51](v)", gap, more);
+            expect_pieces(&set, false, text, want);
+        }
+    expect_pieces(&set, false, "", "");
+    expect_pieces(&set, false, "<x>", "[50]");
+    expect_pieces(&set, false, "  <x>> ", "(  )[51]");
+    expect_pieces(&set, false, "\xC3\xA9 <x><n>aab", "(\xC3\xA9)[50](<n>a)[3]");
+    expect_pieces(&set, true, "<x><n>ab", "(<x>)[52](ab)");
+    fx_added_free(&set);
+    fx_strmap_free(&words);
+}
+
 int main(void)
 {
     if (!scratch_open()) return 1;
@@ -226,6 +285,7 @@ int main(void)
     t_t5_folders();
     t_t5_refusals();
     t_damaged_model();
+    t_added_tokens();
     scratch_close();
     return test_end("t_tokenizer_files");
 }

@@ -18,6 +18,9 @@ fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_
 /* Device memory, aligned to 256 bytes. FX_ENOMEM: names need and free. */
 fx_status fx_cuda_alloc(fx_backend *, size_t bytes, void **out);
 void fx_cuda_free(fx_backend *, void *);
+fx_status fx_cuda_copy_bytes(fx_backend *, void *to, const void *from,
+                             size_t bytes);  /* device to device, in order */
+void *fx_cuda_stream_of(const fx_backend *); /* its cudaStream_t */
 /* Says that the f32 vector of n values at `device` holds `host` from now on and will not change. Where bf16 holds every
  * value exactly (biases of bf16 checkpoints), matrix products may then add it in the library's own last step. */
 fx_status fx_cuda_keep_bias(fx_backend *, const void *device, const float *host, int64_t n);

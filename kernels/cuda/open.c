@@ -48,6 +48,17 @@ void fx_cuda_free(fx_backend *be, void *data)
     (void)cudaFree(data);
 }
 
+fx_status fx_cuda_copy_bytes(fx_backend *be, void *to, const void *from, size_t bytes)
+{
+    FX_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, fx_cuda_stream(be)));
+    return FX_OK;
+}
+
+void *fx_cuda_stream_of(const fx_backend *be)
+{
+    return fx_cuda_stream(be);
+}
+
 static fx_status cuda_upload(fx_backend *be, fx_tensor device, const void *host)
 {
     /* pageable memory: the call returns when `host` has been read */

@@ -124,8 +124,9 @@ static fx_status spread(fx_dit *d)
             if (peer != d->rank) m->send[sends++] = (fx_xfer){peer, data, bytes};
     }
     fx_ticket ticket;
-    FX_TRY(fx_comm_transfer(d->comm, sends, m->send, recvs, m->recv, &ticket));
-    return fx_comm_wait(d->comm, &ticket);
+    fx_comm *comm = fx_comm_rows(d->comm);
+    FX_TRY(fx_comm_transfer(comm, sends, m->send, recvs, m->recv, &ticket));
+    return fx_comm_wait(comm, &ticket);
 }
 
 fx_status fx_mod_fill(fx_dit *d, fx_tensor pooled, const float *sigma, double guidance)

@@ -113,6 +113,7 @@ fx_status fx_text_encode(fx_backend *be, fx_comm *comm, const fx_text *t, const 
     if (!st && rank == clip_rank) st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
     if (!st) st = fx_sync(be);
     FX_TRY(fx_comm_vote(comm, st, NULL));
-    FX_TRY(fx_comm_broadcast(comm, t5_rank, t5.data, fx_bytes(t5)));
-    return fx_comm_broadcast(comm, clip_rank, pooled.data, fx_bytes(pooled));
+    fx_comm *rows = fx_comm_rows(comm);
+    FX_TRY(fx_comm_broadcast(rows, t5_rank, t5.data, fx_bytes(t5)));
+    return fx_comm_broadcast(rows, clip_rank, pooled.data, fx_bytes(pooled));
 }

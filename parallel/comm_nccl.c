@@ -1,0 +1,308 @@
+/* The transport of rows in device memory: NCCL's grouped sends and receives on a stream of their own. A post waits for
+ * what the compute stream has written so far; a wait makes the compute stream wait for the arrival and the host goes on.
+ * The host never blocks in NCCL or CUDA here: calls are non-blocking and polled with the communicator's deadline. The
+ * unique id and the check of devices go over the communicator it belongs to (MPI). One rank: copies only. */
+#include "parallel/comm_nccl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/comm_internal.h"
+
+typedef struct rows_transport rows_transport;
+
+static fx_backend *backend_of(const fx_comm *c);
+
+static fx_status rows_copy(fx_comm *c, void *to, const void *from, size_t bytes)
+{
+    return fx_device_copy(backend_of(c), to, from, bytes);
+}
+
+#if FX_HAVE_NCCL
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <sched.h>
+#include <stdio.h>
+
+#include "runtime/core/clock.h"
+
+struct rows_transport {
+    fx_backend *be;
+    ncclComm_t nccl; /* NULL on one rank */
+    cudaStream_t compute, wire;
+    cudaEvent_t ready, last;         /* what compute has written; the last transfer */
+    cudaEvent_t done[FX_COMM_SLOTS]; /* of a slot's transfers */
+    bool *peer;                      /* [size] of transfers since the last drain */
+};
+
+static rows_transport *transport_of(const fx_comm *c)
+{
+    return c->transport;
+}
+
+static fx_status cuda_error(cudaError_t e, const char *what)
+{
+    return e == cudaSuccess ? FX_OK : FX_FAIL(FX_EDEVICE, "%s: %s", what, cudaGetErrorString(e));
+}
+
+static fx_status nccl_error(const rows_transport *t, ncclResult_t r, const char *what)
+{
+    return FX_FAIL(FX_ECOMM, "%s: NCCL: %s; %.200s", what, ncclGetErrorString(r), ncclGetLastError(t->nccl));
+}
+
+/* Follows a non-blocking call to its end. */
+static fx_status poll(const fx_comm *c, const rows_transport *t, ncclResult_t r, const char *what)
+{
+    const double begin = fx_now_s(), limit = c->family->timeout_s;
+    while (r == ncclInProgress) {
+        if (fx_stop_signal())
+            return FX_FAIL(FX_ESIGNAL, "stopped by signal %d in '%s'", fx_stop_signal(), c->family->phase);
+        FX_CHECK(limit <= 0 || fx_now_s() - begin < limit, FX_ECOMM,
+                 "rank %d waited %.3g s in '%s' for the other ranks' devices; a peer is stopped, lost or "
+                 "slow; see its "
+                 "messages, or give more time with --timeout",
+                 c->world[c->rank], limit, c->family->phase);
+        sched_yield();
+        const ncclResult_t asked = ncclCommGetAsyncError(t->nccl, &r);
+        if (asked != ncclSuccess) r = asked;
+    }
+    return r == ncclSuccess ? FX_OK : nccl_error(t, r, what);
+}
+
+/* ---- the transport ---- */
+
+static ncclResult_t enqueue(fx_comm *c, const rows_transport *t, int sends, const fx_xfer send[], int recvs,
+                            const fx_xfer recv[])
+{
+    ncclResult_t r = ncclGroupStart(), end;
+    for (int i = 0; r == ncclSuccess && i < recvs; i++)
+        if (recv[i].peer != c->rank && recv[i].bytes)
+            r = ncclRecv(recv[i].data, recv[i].bytes, ncclInt8, recv[i].peer, t->nccl, t->wire);
+    for (int i = 0; r == ncclSuccess && i < sends; i++)
+        if (send[i].peer != c->rank && send[i].bytes)
+            r = ncclSend(send[i].data, send[i].bytes, ncclInt8, send[i].peer, t->nccl, t->wire);
+    end = ncclGroupEnd();
+    return r == ncclSuccess ? end : r;
+}
+
+static fx_status rows_post(fx_comm *c, int slot, int lane, int sends, const fx_xfer send[], int recvs,
+                           const fx_xfer recv[])
+{
+    rows_transport *t = transport_of(c);
+    (void)lane; /* one order for all: every rank posts in the same one */
+    FX_TRY(cuda_error(cudaEventRecord(t->ready, t->compute), "cudaEventRecord"));
+    FX_TRY(cuda_error(cudaStreamWaitEvent(t->wire, t->ready, 0), "cudaStreamWaitEvent"));
+    FX_TRY(poll(c, t, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
+    FX_TRY(cuda_error(cudaEventRecord(t->done[slot], t->wire), "cudaEventRecord"));
+    FX_TRY(cuda_error(cudaEventRecord(t->last, t->wire), "cudaEventRecord"));
+    for (int i = 0; i < recvs; i++) t->peer[recv[i].peer] |= recv[i].bytes != 0;
+    for (int i = 0; i < sends; i++) t->peer[send[i].peer] |= send[i].bytes != 0;
+    return FX_OK;
+}
+
+static fx_status rows_test(fx_comm *c, int slot, int *left)
+{
+    const rows_transport *t = transport_of(c);
+    *left = 0;
+    return cuda_error(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent");
+}
+
+static fx_status rows_drain(fx_comm *c, int *left)
+{
+    rows_transport *t = transport_of(c);
+    ncclResult_t r = ncclSuccess;
+    *left = 0;
+    if (!t->nccl) return FX_OK;
+    const cudaError_t e = cudaEventQuery(t->last);
+    if (e == cudaErrorNotReady) {
+        *left = 1;
+        const ncclResult_t asked = ncclCommGetAsyncError(t->nccl, &r);
+        if (asked != ncclSuccess) r = asked;
+        return r == ncclSuccess || r == ncclInProgress ? FX_OK : nccl_error(t, r, "a transfer");
+    }
+    memset(t->peer, 0, (size_t)c->size);
+    return cuda_error(e, "a transfer");
+}
+
+static void rows_late(const fx_comm *c, int slot, bool late[])
+{
+    const rows_transport *t = transport_of(c);
+    (void)slot;
+    for (int r = 0; r < c->size; r++) late[r] = t->peer[r] && r != c->rank;
+}
+
+static void rows_detach(fx_comm *c)
+{
+    rows_transport *t = transport_of(c);
+    if (!t) return;
+    if (t->wire && c->family->failed == FX_OK) (void)cudaStreamSynchronize(t->wire);
+    if (t->nccl)
+        (void)ncclCommAbort(t->nccl); /* nothing is under way, or it is lost: no rank waits for another */
+    for (int i = 0; i < FX_COMM_SLOTS; i++)
+        if (t->done[i]) (void)cudaEventDestroy(t->done[i]);
+    if (t->ready) (void)cudaEventDestroy(t->ready);
+    if (t->last) (void)cudaEventDestroy(t->last);
+    if (t->wire) (void)cudaStreamDestroy(t->wire);
+    free(t->peer);
+    free(t);
+    c->transport = NULL;
+}
+
+/* ---- start ---- */
+
+static fx_status make_events(rows_transport *t)
+{
+    FX_TRY(cuda_error(cudaStreamCreateWithFlags(&t->wire, cudaStreamNonBlocking), "cudaStreamCreate"));
+    FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->ready, cudaEventDisableTiming), "cudaEventCreate"));
+    FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->last, cudaEventDisableTiming), "cudaEventCreate"));
+    for (int i = 0; i < FX_COMM_SLOTS; i++)
+        FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->done[i], cudaEventDisableTiming), "cudaEventCreate"));
+    return FX_OK;
+}
+
+typedef struct device_card {
+    char uuid[16], host[64];
+    int32_t rank;
+} device_card;
+
+/* Two ranks on one device are slower than one, and NCCL refuses them with less to say. */
+static fx_status check_devices(fx_comm *c)
+{
+    device_card mine = {.rank = c->world[c->rank]}, *all = NULL;
+    struct cudaDeviceProp prop;
+    int device = 0;
+    fx_status st = cuda_error(cudaGetDevice(&device), "cudaGetDevice");
+    if (!st) st = cuda_error(cudaGetDeviceProperties(&prop, device), "cudaGetDeviceProperties");
+    if (!st) memcpy(mine.uuid, prop.uuid.bytes, sizeof mine.uuid);
+    FX_TRY(fx_comm_vote(c, st, NULL));
+    FILE *name = fopen("/proc/sys/kernel/hostname", "r");
+    if (name && !fgets(mine.host, sizeof mine.host, name)) mine.host[0] = 0;
+    if (name) fclose(name);
+    size_t *where = calloc(2 * (size_t)c->size, sizeof *where);
+    all = calloc((size_t)c->size, sizeof *all);
+    st = where && all ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the ranks' devices");
+    for (int r = 0; !st && r < c->size; r++)
+        where[r] = sizeof mine, where[c->size + r] = (size_t)r * sizeof mine;
+    st = fx_comm_vote(c, st, NULL);
+    if (!st) st = fx_comm_all_gather(c, &mine, all, where, where + c->size);
+    for (int a = 0; !st && a < c->size; a++)
+        for (int b = 0; !st && b < a; b++)
+            if (!memcmp(all[a].uuid, all[b].uuid, sizeof mine.uuid) && !strcmp(all[a].host, all[b].host))
+                st = FX_FAIL(FX_EDEVICE,
+                             "ranks %d and %d are on the same device; start one rank per device (this node "
+                             "shows fewer "
+                             "devices than it has ranks), or use --backend cpu",
+                             all[b].rank, all[a].rank);
+    free(where);
+    free(all);
+    return fx_comm_vote(c, st, NULL);
+}
+
+static fx_status start_nccl(fx_comm *c, rows_transport *t)
+{
+    ncclUniqueId id;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ncclResult_t r = ncclSuccess;
+    memset(&id, 0, sizeof id);
+    setenv("NCCL_NVLS_ENABLE", "0", 0); /* multicast: nothing here uses it, and some machines lack it */
+    if (c->rank == 0) r = ncclGetUniqueId(&id);
+    FX_TRY(fx_comm_vote(c, r == ncclSuccess ? FX_OK : nccl_error(t, r, "ncclGetUniqueId"), NULL));
+    FX_TRY(fx_comm_broadcast(c, 0, &id, sizeof id));
+    config.blocking = 0;
+    return poll(c, t, ncclCommInitRankConfig(&t->nccl, c->size, id, c->rank, &config), "start of NCCL");
+}
+
+static const fx_comm_ops rows_ops = {.name = "nccl",
+                                     .post = rows_post,
+                                     .test = rows_test,
+                                     .late = rows_late,
+                                     .detach = rows_detach,
+                                     .copy = rows_copy,
+                                     .drain = rows_drain};
+
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be)
+{
+    t->be = be;
+    t->compute = fx_device_stream(be);
+    fx_status st = make_events(t);
+    t->peer = calloc((size_t)c->size, sizeof *t->peer);
+    if (!st && !t->peer) st = FX_FAIL(FX_ENOMEM, "no memory for a communicator");
+    FX_TRY(fx_comm_vote(c, st, NULL));
+    if (c->size == 1) return FX_OK;
+    FX_TRY(check_devices(c));
+    return fx_comm_vote(c, start_nccl(c, t), NULL);
+}
+
+const char *fx_nccl_describe(void)
+{
+    static char text[32];
+    int v = 0;
+    if (!text[0] && ncclGetVersion(&v) == ncclSuccess)
+        snprintf(text, sizeof text, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+    return text[0] ? text : "NCCL";
+}
+
+#else /* one rank */
+
+struct rows_transport {
+    fx_backend *be;
+};
+
+static rows_transport *transport_of(const fx_comm *c)
+{
+    return c->transport;
+}
+
+static void rows_detach(fx_comm *c)
+{
+    free(c->transport);
+    c->transport = NULL;
+}
+
+static const fx_comm_ops rows_ops = {.name = "device", .detach = rows_detach, .copy = rows_copy};
+
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be)
+{
+    t->be = be;
+    FX_CHECK(c->size == 1, FX_EDEVICE,
+             "%d ranks were started and this build has no NCCL to join their devices; build with NCCL "
+             "(-DFX_NCCL_ROOT=DIR), start one rank, or use --backend cpu",
+             c->size);
+    return FX_OK;
+}
+
+const char *fx_nccl_describe(void)
+{
+    return "none";
+}
+#endif
+
+static fx_backend *backend_of(const fx_comm *c)
+{
+    return transport_of(c)->be;
+}
+
+void fx_comm_close_rows(fx_comm *c)
+{
+    if (c) fx_comm_close(&c->rows);
+}
+
+fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be)
+{
+    if (!fx_on_device(be) || c->rows) return FX_OK;
+    rows_transport *t = calloc(1, sizeof *t);
+    int *world = malloc((size_t)c->size * sizeof *world);
+    fx_status st = t && world ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for a communicator");
+    if (!st) memcpy(world, c->world, (size_t)c->size * sizeof *world);
+    st = fx_comm_vote(c, st, NULL);
+    if (!st) st = fx_comm_new(&rows_ops, c, NULL, c->rank, c->size, c->id, world, &c->rows);
+    if (st) {
+        free(t);
+        free(world);
+        return st;
+    }
+    c->rows->transport = t;
+    st = start(c, t, be);
+    if (st) fx_comm_close_rows(c);
+    return st;
+}
