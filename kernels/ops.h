@@ -228,7 +228,8 @@ bool fx_planning(const fx_backend *); /* the plan backend: data must not be touc
 const char *fx_backend_list(void);    /* "cpu onednn ref guard" */
 /* What "auto" opens: cpu where it has tiles for this processor, else onednn, else cpu, else ref. */
 const char *fx_backend_auto(void);
-/* "cuda" is "cuda:0": devices are numbered as the process sees them. Whose numbers NAME gives: "auto" and "guard" -> auto's choice, "guard:ref" -> "ref", others themselves. */
+/* "cuda" is "cuda:0": devices are numbered as the process sees them. */
+/* Whose numbers NAME gives: "auto" and "guard" -> auto's choice, "guard:ref" -> "ref", others themselves. */
 const char *fx_backend_computing(const char *name);
 /* Human-readable facts about the backend ("oneDNN 2.6.3, amx_bf16, 2 threads"), for --version and the report. */
 const char *fx_backend_describe(const fx_backend *);

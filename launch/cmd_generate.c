@@ -125,10 +125,11 @@ static void print_header(const job *j)
     fx_talk("model    %s (%s)%s, %d double + %d single blocks, %d heads, %.1f MiB of weights", name, f->kind,
             size, f->double_blocks, f->single_blocks, f->heads, (double)f->weight_bytes / 1048576.0);
     fx_talk("run      %d rank%s on %d node%s, mesh %dx%d (ulysses x ring), layout %s, %s, %d thread%s per "
-            "rank, %s, %s",
+            "rank, %s, %s%s%s",
             j->s->ranks, j->s->ranks == 1 ? "" : "s", j->s->nodes, j->s->nodes == 1 ? "" : "s",
             f->mesh.ulysses, f->mesh.ring, fx_layout_name(f->layout), f->exact ? "exact" : "not exact",
-            f->threads, f->threads == 1 ? "" : "s", f->backend, o->dtype);
+            f->threads, f->threads == 1 ? "" : "s", f->backend, o->dtype,
+            f->exchange[0] ? ", exchange by " : "", f->exchange);
     fx_talk("picture  %lldx%lld, %lld steps%s, %lld text tokens", (long long)o->width, (long long)o->height,
             (long long)o->steps, guidance, (long long)o->t5_len);
 }

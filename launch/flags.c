@@ -58,6 +58,8 @@ const fx_flag fx_flags[] = {
            "auto and on: any mesh gives the bytes of one rank; off: ring meshes pass keys and values on, "
            "less memory",
            false),
+    CHOICE("exchange", exchange, "auto|peer|nccl", "auto",
+           "between GPUs: copies into the peer's memory (auto, on one node), or NCCL", false),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
     CHOICE("backend", backend, "auto|cpu|onednn|ref|guard|cuda", "auto",
            "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "

@@ -26,7 +26,8 @@ typedef struct fx_options {
     bool json, quiet, verbose, force;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
     const char *model, *prompt, *prompt_file, *output, *report, *dump;
-    const char *backend, *dtype, *layout, *exact; /* choices, always one of the words in the table */
+    const char *backend, *dtype, *layout, *exact,
+        *exchange; /* choices, always one of the words in the table */
     int64_t count, width, height, steps, t5_len, ulysses, ring, threads;
     double guidance, timeout;
     uint64_t seed;

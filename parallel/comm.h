@@ -34,6 +34,10 @@ typedef struct fx_xfer {
 
 typedef enum { FX_SUM, FX_MIN, FX_MAX } fx_reduce;
 
+/* How rows in device memory move: by copy engines into the peer's memory on one node and by NCCL otherwise, or by the one
+ * that is named. */
+typedef enum { FX_WIRE_AUTO, FX_WIRE_PEER, FX_WIRE_NCCL } fx_wire;
+
 typedef struct fx_comm_stats {
     uint64_t bytes_sent; /* to other ranks */
     uint64_t transfers;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "parallel/comm_internal.h"
+#include "parallel/comm_peer.h"
 
 typedef struct rows_transport rows_transport;
 
@@ -30,8 +31,9 @@ struct rows_transport {
     fx_backend *be;
     ncclComm_t nccl; /* NULL on one rank */
     cudaStream_t compute, wire;
-    cudaEvent_t ready, last;         /* what compute has written; the last transfer */
+    cudaEvent_t ready, last;         /* what compute has written; the last arrival */
     cudaEvent_t done[FX_COMM_SLOTS]; /* of a slot's transfers */
+    fx_peers *peers;                 /* copy engines, or NULL */
     bool *peer;                      /* [size] of transfers since the last drain */
 };
 
@@ -92,9 +94,11 @@ static fx_status rows_post(fx_comm *c, int slot, int lane, int sends, const fx_x
     (void)lane; /* one order for all: every rank posts in the same one */
     FX_TRY(cuda_error(cudaEventRecord(t->ready, t->compute), "cudaEventRecord"));
     FX_TRY(cuda_error(cudaStreamWaitEvent(t->wire, t->ready, 0), "cudaStreamWaitEvent"));
-    FX_TRY(poll(c, t, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
+    if (t->peers && fx_peers_ready(t->peers))
+        FX_TRY(fx_peers_post(t->peers, slot, sends, send, recvs, recv));
+    else
+        FX_TRY(poll(c, t, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
     FX_TRY(cuda_error(cudaEventRecord(t->done[slot], t->wire), "cudaEventRecord"));
-    FX_TRY(cuda_error(cudaEventRecord(t->last, t->wire), "cudaEventRecord"));
     for (int i = 0; i < recvs; i++) t->peer[recv[i].peer] |= recv[i].bytes != 0;
     for (int i = 0; i < sends; i++) t->peer[send[i].peer] |= send[i].bytes != 0;
     return FX_OK;
@@ -104,7 +108,9 @@ static fx_status rows_test(fx_comm *c, int slot, int *left)
 {
     const rows_transport *t = transport_of(c);
     *left = 0;
-    return cuda_error(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent");
+    FX_TRY(cuda_error(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent"));
+    if (t->peers) FX_TRY(fx_peers_order(t->peers, slot));
+    return cuda_error(cudaEventRecord(t->last, t->compute), "cudaEventRecord");
 }
 
 static fx_status rows_drain(fx_comm *c, int *left)
@@ -136,6 +142,7 @@ static void rows_detach(fx_comm *c)
     rows_transport *t = transport_of(c);
     if (!t) return;
     if (t->wire && c->family->failed == FX_OK) (void)cudaStreamSynchronize(t->wire);
+    fx_peers_close(&t->peers);
     if (t->nccl)
         (void)ncclCommAbort(t->nccl); /* nothing is under way, or it is lost: no rank waits for another */
     for (int i = 0; i < FX_COMM_SLOTS; i++)
@@ -152,7 +159,10 @@ static void rows_detach(fx_comm *c)
 
 static fx_status make_events(rows_transport *t)
 {
-    FX_TRY(cuda_error(cudaStreamCreateWithFlags(&t->wire, cudaStreamNonBlocking), "cudaStreamCreate"));
+    int least = 0, most = 0;
+    FX_TRY(cuda_error(cudaDeviceGetStreamPriorityRange(&least, &most), "cudaDeviceGetStreamPriorityRange"));
+    FX_TRY(
+        cuda_error(cudaStreamCreateWithPriority(&t->wire, cudaStreamNonBlocking, most), "cudaStreamCreate"));
     FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->ready, cudaEventDisableTiming), "cudaEventCreate"));
     FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->last, cudaEventDisableTiming), "cudaEventCreate"));
     for (int i = 0; i < FX_COMM_SLOTS; i++)
@@ -220,8 +230,9 @@ static const fx_comm_ops rows_ops = {.name = "nccl",
                                      .copy = rows_copy,
                                      .drain = rows_drain};
 
-static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be)
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
 {
+    const char *reason = "";
     t->be = be;
     t->compute = fx_device_stream(be);
     fx_status st = make_events(t);
@@ -230,7 +241,30 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be)
     FX_TRY(fx_comm_vote(c, st, NULL));
     if (c->size == 1) return FX_OK;
     FX_TRY(check_devices(c));
+    if (want != FX_WIRE_NCCL) FX_TRY(fx_peers_open(c, t->compute, t->wire, &t->peers, &reason));
+    FX_CHECK(want != FX_WIRE_PEER || t->peers, FX_EDEVICE,
+             "--exchange peer: a device of these ranks cannot write into another's memory: %s; use "
+             "--exchange nccl",
+             reason);
     return fx_comm_vote(c, start_nccl(c, t), NULL);
+}
+
+const char *fx_comm_rows_text(const fx_comm *c)
+{
+    if (!c->rows || c->size == 1) return "";
+    return transport_of(c->rows)->peers ? "peer copies" : "NCCL";
+}
+
+fx_status fx_comm_register_rows(fx_comm *c, void *base, size_t bytes)
+{
+    rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
+    return t && t->peers ? fx_peers_register(t->peers, base, bytes) : FX_OK;
+}
+
+void fx_comm_forget_rows(fx_comm *c)
+{
+    rows_transport *t = c && c->rows ? transport_of(c->rows) : NULL;
+    if (t && t->peers) fx_peers_forget(t->peers);
 }
 
 const char *fx_nccl_describe(void)
@@ -261,14 +295,32 @@ static void rows_detach(fx_comm *c)
 
 static const fx_comm_ops rows_ops = {.name = "device", .detach = rows_detach, .copy = rows_copy};
 
-static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be)
+const char *fx_comm_rows_text(const fx_comm *c)
+{
+    (void)c;
+    return "";
+}
+
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
 {
     t->be = be;
+    (void)want;
     FX_CHECK(c->size == 1, FX_EDEVICE,
              "%d ranks were started and this build has no NCCL to join their devices; build with NCCL "
              "(-DFX_NCCL_ROOT=DIR), start one rank, or use --backend cpu",
              c->size);
     return FX_OK;
+}
+
+fx_status fx_comm_register_rows(fx_comm *c, void *base, size_t bytes)
+{
+    (void)c, (void)base, (void)bytes;
+    return FX_OK;
+}
+
+void fx_comm_forget_rows(fx_comm *c)
+{
+    (void)c;
 }
 
 const char *fx_nccl_describe(void)
@@ -287,7 +339,7 @@ void fx_comm_close_rows(fx_comm *c)
     if (c) fx_comm_close(&c->rows);
 }
 
-fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be)
+fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be, fx_wire want)
 {
     if (!fx_on_device(be) || c->rows) return FX_OK;
     rows_transport *t = calloc(1, sizeof *t);
@@ -302,7 +354,7 @@ fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be)
         return st;
     }
     c->rows->transport = t;
-    st = start(c, t, be);
+    st = start(c, t, be, want);
     if (st) fx_comm_close_rows(c);
     return st;
 }

@@ -9,12 +9,19 @@
 extern "C" {
 #endif
 
-/* Gives `comm` its communicator for be's memory; nothing happens where that is the host's. Collective; every rank has
- * voted before, so all of them come. One rank needs no NCCL. be must live until fx_comm_close_rows or fx_comm_close.
- * FX_ECOMM: NCCL failed or a rank did not come within the deadline; FX_EDEVICE: built without NCCL, or two ranks share a
- * device. */
-fx_status fx_comm_open_rows(fx_comm *comm, fx_backend *be);
+/* Gives `comm` its communicator for be's memory, over the wire that is wanted; nothing happens where that memory is the
+ * host's. Collective; every rank has voted before, so all of them come. One rank needs no NCCL. be must live until
+ * fx_comm_close_rows or fx_comm_close. FX_ECOMM: NCCL failed or a rank did not come within the deadline; FX_EDEVICE: built
+ * without NCCL, two ranks share a device, or FX_WIRE_PEER is not possible. */
+fx_status fx_comm_open_rows(fx_comm *comm, fx_backend *be, fx_wire want);
+/* "peer copies", "NCCL", or "" where rows are in host memory or there is one rank. */
+const char *fx_comm_rows_text(const fx_comm *comm);
 void fx_comm_close_rows(fx_comm *comm);
+/* The device memory [base, base + bytes) of this rank that all its transfers lie in: on one node they then go by the copy
+ * engines (comm_peer.h). Nothing happens without a communicator of fx_comm_open_rows. Collective, and so is forgetting,
+ * which comes before the memory is freed. */
+fx_status fx_comm_register_rows(fx_comm *comm, void *base, size_t bytes);
+void fx_comm_forget_rows(fx_comm *comm);
 const char *fx_nccl_describe(void); /* "NCCL 2.28.9" or "none" */
 
 #ifdef __cplusplus

@@ -82,7 +82,8 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     const fx_mesh *m = &opt->mesh;
     fx_exchange *ex = calloc(1, sizeof *ex);
     FX_CHECK(ex, FX_ENOMEM, "no memory for an exchange");
-    *ex = (fx_exchange){.be = be, .comm = fx_comm_rows(comm), .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
+    *ex = (fx_exchange){
+        .be = be, .comm = fx_comm_rows(comm), .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
     ex->dry = fx_planning(be);
     ex->exact = m->ring == 1 || opt->exact != FX_EXACT_OFF;
     ex->hops = !ex->exact;

@@ -124,7 +124,8 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(fx_cores_threads(comm, opt->threads, &p->opt.threads));
     FX_TRY_OUT(fx_node_share_open(comm, &p->share));
     FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
-    FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be), NULL));
+    FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
+    p->facts.exchange = fx_comm_rows_text(comm);
     FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, on_load, &progress), NULL));
     p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
     st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
@@ -152,6 +153,7 @@ static void close_session(fx_pipeline *p)
     if (p->session_open) fx_session_close(&p->session);
     p->session_open = false;
     fx_arena_close(&p->arena);
+    if (p->device_arena) fx_comm_forget_rows(p->comm);
     fx_device_free(p->be, p->device_arena);
     p->device_arena = NULL;
     free(p->rgb);
@@ -206,6 +208,7 @@ static fx_status open_session(fx_pipeline *p, fx_size size)
         if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);
     }
     FX_TRY(fx_comm_vote(p->comm, st, NULL));
+    if (p->device_arena) FX_TRY(fx_comm_register_rows(p->comm, p->device_arena, p->arena_bytes));
     p->be->arena = p->arena;
     p->session_open = true;
     return fx_comm_vote(p->comm, fx_session_open(&p->model, p->be, p->comm, &opt, size, &p->session), NULL);

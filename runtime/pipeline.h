@@ -41,6 +41,7 @@ typedef struct fx_pipeline_options {
     int ulysses, ring; /* 0 = automatic */
     fx_layout_kind layout;
     fx_exact exact;
+    fx_wire exchange; /* between devices (parallel/comm.h) */
     fx_progress progress;
     void *progress_ctx;
 } fx_pipeline_options;
@@ -110,6 +111,7 @@ typedef struct fx_model_facts {
     fx_mesh mesh;
     fx_layout_kind layout; /* as asked; the one used by a request may be chosen by its size */
     bool exact;            /* bytes equal those of one rank */
+    const char *exchange;  /* "peer copies" or "NCCL" between devices, else "" */
     int threads;
     size_t weight_bytes;
     const char *backend; /* description */

@@ -93,6 +93,8 @@ LEFT_OUT = [
     ("kernels/cpu/attention.c", r"fitting|wanted|65536", "how many heads are packed at a time"),
     ("kernels/cpu/copy.c", r"piece|32768", "how a long run is cut for threads"),
     ("kernels/cpu/vae_rows.c", r"8192 /|LANES", "how finely work is dealt to threads, channels side by side"),
+    ("*", r"fx_comm_set_(part|phase)", "what messages say of a rank: sh_faults, which takes minutes, reads it"),
+    ("runtime/io/png.c", r"compression_buffer", "zlib's buffer"),
     ("*", r"\(fx_ticket\)\{-1, ", "no transfer: a slot of -1 says it all"),
     ("parallel/exchange.c", r"calloc|malloc", "room for lists, generous on purpose"),
     ("parallel/ring.c", r"step|PIECES", "pieces of heads, so that transfers get on"),

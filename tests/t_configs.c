@@ -140,6 +140,10 @@ static void t_lists(void)
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i,i]", 2, 2, 4, 4)), FX_EFORMAT,
               "4 entries");
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 2, 4, 8)), FX_EFORMAT, "sums to 14");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 6, 3, 3)), FX_EFORMAT,
+              "odd entry 3");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 4, 5, 3)), FX_EFORMAT,
+              "odd entry 5");
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 3, 3, 6)), FX_EFORMAT,
               "odd entry 3");
     T_REFUSED(with("transformer", "in_channels", json_integer(66)), FX_EFORMAT, "multiples of 4");

@@ -7,12 +7,10 @@
 #include "kernels/cuda/products.h"
 
 enum { SCORES = 128 << 20 }; /* bytes of scores at once */
+enum { FIXED_HEADS = 24 };
 enum { UID_Q = 1, UID_K, UID_V, UID_O, UID_LSE, UID_SCALE };
 
 /* ---- the fused kernel ---- */
-
-/* Known gap: with very few queries and heads (4 queries x 5 heads over 4608 keys on an H100) the library takes a kernel
- * that splits the keys, and such a row has other bits than among many queries. */
 
 typedef struct sdpa_key {
     int64_t kind, tq, tk, heads, dim, stride[4][2], lse[2]; /* q k v o: token, head */
@@ -30,13 +28,12 @@ static fx_status operand(int64_t uid, fx_tensor t, cudnnBackendDescriptor_t *out
     return fx_dnn_describe(&d, out);
 }
 
-static fx_status sdpa_plan(fx_cuda *c, const sdpa_key *key, fx_tensor o, fx_tensor lse, fx_tensor q,
-                           fx_tensor k, fx_tensor v, fx_dnn_plan **out)
+static fx_status sdpa_ops(fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v, fx_dnn_ops *out)
 {
     cudnnBackendDescriptor_t t[6] = {0}, op;
     const fx_dnn_tensor stats = {.uid = UID_LSE,
                                  .dims = {1, q.shape[1], q.shape[0], 1},
-                                 .strides = {key->lse[0] * q.shape[1], key->lse[0], key->lse[1], 1},
+                                 .strides = {lse.stride[0] * q.shape[1], lse.stride[0], lse.stride[1], 1},
                                  .type = CUDNN_DATA_FLOAT},
                         scale = {.uid = UID_SCALE,
                                  .dims = {1, 1, 1, 1},
@@ -61,7 +58,22 @@ static fx_status sdpa_plan(fx_cuda *c, const sdpa_key *key, fx_tensor o, fx_tens
     FX_DNN(cudnnBackendFinalize(op));
     for (int i = 0; i < 6; i++)
         if (t[i]) cudnnBackendDestroyDescriptor(t[i]);
-    return fx_dnn_make(c, key, sizeof *key, 1, &op, out);
+    *out = (fx_dnn_ops){1, {op}};
+    return FX_OK;
+}
+
+/* The engine is that of as many queries as keys and of FIXED_HEADS heads, whatever rows and heads are here: with few of
+ * both (4 queries x 5 heads over 4608 keys on an H100) the library would split the keys, and rows would have other bits.
+ */
+static fx_status sdpa_plan(fx_cuda *c, const sdpa_key *key, fx_tensor o, fx_tensor lse, fx_tensor q,
+                           fx_tensor k, fx_tensor v, fx_dnn_plan **out)
+{
+    fx_dnn_ops real, like;
+    const fx_tensor all = fx_view3(NULL, q.dtype, key->tk, FIXED_HEADS, key->dim);
+    const fx_tensor sums = fx_present(lse) ? fx_view2(lse.data, FX_F32, FIXED_HEADS, key->tk) : fx_none();
+    FX_TRY(sdpa_ops(o, lse, q, k, v, &real));
+    FX_TRY(sdpa_ops(all, sums, all, all, all, &like));
+    return fx_dnn_make(c, key, sizeof *key, &real, &like, out);
 }
 
 static fx_status fused(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,

@@ -83,8 +83,15 @@ typedef struct fx_dnn_tensor {
 } fx_dnn_tensor;
 /* Finds the plan of a shape in the list, or NULL. */
 fx_dnn_plan *fx_dnn_find(fx_cuda *, const void *key, size_t key_bytes);
-/* Plans the operations (finalised; destroyed here) and keeps the plan under the key. FX_EDEVICE: nothing fits. */
-fx_status fx_dnn_make(fx_cuda *, const void *key, size_t key_bytes, int ops, cudnnBackendDescriptor_t op[],
+/* One operation graph: finalised operations. */
+typedef struct fx_dnn_ops {
+    int n;
+    cudnnBackendDescriptor_t op[2];
+} fx_dnn_ops;
+/* Plans the operations (destroyed here) and keeps the plan under the key. The engine and its settings are those that the
+ * library would take for `like` (the same operations at a size that all ranks agree on; destroyed too), so that a row's
+ * bits do not depend on how many rows or heads a rank has. FX_EDEVICE: nothing fits. */
+fx_status fx_dnn_make(fx_cuda *, const void *key, size_t key_bytes, fx_dnn_ops *real, fx_dnn_ops *like,
                       fx_dnn_plan **out);
 fx_status fx_dnn_describe(const fx_dnn_tensor *, cudnnBackendDescriptor_t *out);
 fx_status fx_dnn_run(fx_backend *, const fx_dnn_plan *, int n, const int64_t uid[], void *const data[]);

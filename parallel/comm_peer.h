@@ -1,0 +1,34 @@
+/* Rows between the devices of one node by their copy engines, behind comm_nccl.c: a rank writes straight into the memory
+ * of its peer (CUDA IPC), and 32-bit counters in device memory tell when a place is free and when rows are there. No
+ * multiprocessor takes part, so products go on at full speed while rows travel. */
+#ifndef FX_PARALLEL_COMM_PEER_H
+#define FX_PARALLEL_COMM_PEER_H
+
+#include "parallel/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fx_peers fx_peers;
+
+/* Collective on `host`. *out is NULL where the ranks are not on one node or a device cannot reach another's memory; why:
+ * *reason. compute, wire: the cudaStream_t of this rank's ops and of its transfers. */
+fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out, const char **reason);
+void fx_peers_close(fx_peers **);
+/* The memory that all transfers lie in, [base, base + bytes) of each rank. Collective; before it is freed, forget it:
+ * collective too. */
+fx_status fx_peers_register(fx_peers *, void *base, size_t bytes);
+void fx_peers_forget(fx_peers *);
+bool fx_peers_ready(const fx_peers *); /* memory is registered */
+/* Puts the transfers with other ranks into the wire stream. The ranks tell each other where on the host, so the peers must
+ * come to the same call. slot: whose arrival fx_peers_order waits for. */
+fx_status fx_peers_post(fx_peers *, int slot, int sends, const fx_xfer send[], int recvs,
+                        const fx_xfer recv[]);
+/* The compute stream waits until what the slot receives has arrived. */
+fx_status fx_peers_order(fx_peers *, int slot);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
