@@ -242,7 +242,10 @@ fx_status fx_device_alloc(fx_backend *, size_t bytes,
 void fx_device_free(fx_backend *, void *);
 fx_status fx_device_copy(fx_backend *, void *to, const void *from, size_t bytes); /* in stream order */
 void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
-int fx_device_count(void); /* devices that "cuda:N" can open; 0 without any (why: fx_error) */
+/* Devices that "cuda:N" can open; 0: none (why: fx_error); -1: no such backend is built in. */
+int fx_device_count(void);
+/* "CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0" as linked, or NULL. */
+const char *fx_device_libraries(void);
 /* The f32 vector at `device` holds host[n] from now on and will not change (a bias or norm weight). */
 fx_status fx_device_constant(fx_backend *, const void *device, const float *host, int64_t n);
 

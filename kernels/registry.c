@@ -161,7 +161,16 @@ int fx_device_count(void)
 #if FX_HAVE_CUDA
     return fx_cuda_devices();
 #else
-    return 0;
+    return -1;
+#endif
+}
+
+const char *fx_device_libraries(void)
+{
+#if FX_HAVE_CUDA
+    return fx_cuda_libraries();
+#else
+    return NULL;
 #endif
 }
 

@@ -70,7 +70,7 @@ static fx_status prepare(job *j)
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_recipe_check(o, s->ranks) : FX_OK));
     FX_TRY(fx_agree_model(s, o->model));
-    if (!strcmp(o->backend, "auto")) o->backend = fx_backend_auto();
+    FX_TRY(fx_recipe_backend(s->comm, s->ranks, s->nodes, o));
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
     return FX_OK;
 }

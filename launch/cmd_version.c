@@ -11,6 +11,7 @@
 
 #include "kernels/ops.h"
 #include "launch/commands.h"
+#include "parallel/comm_nccl.h"
 
 static void print_compiler(void)
 {
@@ -44,6 +45,14 @@ fx_status fx_cmd_version(fx_run *s, const fx_options *o)
     printf("fluxpar         %s\n", FX_VERSION);
     print_compiler();
     print_backends();
+    if (fx_device_libraries()) {
+        const int devices = fx_device_count();
+        printf("backend cuda    %s, %s\n", fx_device_libraries(), fx_nccl_describe());
+        if (devices > 0)
+            printf("GPUs            %d usable\n", devices);
+        else
+            printf("GPUs            none: %s\n", fx_error());
+    }
     printf("MPI             %s\n", fx_comm_describe());
     printf("jansson         %s\n", jansson_version_str());
     printf("libpng          %s\n", png_get_libpng_ver(NULL));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "launch/model_look.h"
+#include "runtime/core/log.h"
 #include "runtime/request.h"
 
 fx_status fx_recipe_check(const fx_options *o, int ranks)
@@ -16,6 +17,16 @@ fx_status fx_recipe_check(const fx_options *o, int ranks)
     if (o->width) FX_TRY(fx_request_check_side("width", (int)o->width, (int)look.multiple));
     if (o->height) FX_TRY(fx_request_check_side("height", (int)o->height, (int)look.multiple));
     return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
+}
+
+fx_status fx_recipe_backend(fx_comm *comm, int ranks, int nodes, fx_options *o)
+{
+    if (strcmp(o->backend, "auto")) return FX_OK;
+    int64_t devices = strcmp(o->dtype, "bf16") ? -1 : fx_device_count();
+    if (devices == 0) fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
+    FX_TRY(fx_comm_all_reduce_i64(comm, FX_MIN, &devices, 1));
+    o->backend = devices > 0 && devices >= (ranks + nodes - 1) / nodes ? "cuda" : fx_backend_auto();
+    return FX_OK;
 }
 
 fx_pipeline_options fx_recipe_pipeline(const fx_options *o)

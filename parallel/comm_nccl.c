@@ -325,7 +325,7 @@ void fx_comm_forget_rows(fx_comm *c)
 
 const char *fx_nccl_describe(void)
 {
-    return "none";
+    return "no NCCL";
 }
 #endif
 

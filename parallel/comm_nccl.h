@@ -22,7 +22,7 @@ void fx_comm_close_rows(fx_comm *comm);
  * which comes before the memory is freed. */
 fx_status fx_comm_register_rows(fx_comm *comm, void *base, size_t bytes);
 void fx_comm_forget_rows(fx_comm *comm);
-const char *fx_nccl_describe(void); /* "NCCL 2.28.9" or "none" */
+const char *fx_nccl_describe(void); /* "NCCL 2.28.9" or "no NCCL" */
 
 #ifdef __cplusplus
 }

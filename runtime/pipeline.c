@@ -91,8 +91,8 @@ static fx_status open_backend(fx_pipeline *p)
 {
     char name[32];
     const int devices = strcmp(p->opt.backend, "cuda") ? 0 : fx_device_count();
-    snprintf(name, sizeof name, "cuda:%d", devices ? p->share.local_rank % devices : 0);
-    return fx_backend_open(devices ? name : p->opt.backend, p->opt.dtype, p->opt.threads, &p->be);
+    snprintf(name, sizeof name, "cuda:%d", devices > 0 ? p->share.local_rank % devices : 0);
+    return fx_backend_open(devices > 0 ? name : p->opt.backend, p->opt.dtype, p->opt.threads, &p->be);
 }
 
 static fx_status open_model(fx_pipeline *p)

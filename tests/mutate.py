@@ -94,6 +94,7 @@ LEFT_OUT = [
     ("kernels/cpu/copy.c", r"piece|32768", "how a long run is cut for threads"),
     ("kernels/cpu/vae_rows.c", r"8192 /|LANES", "how finely work is dealt to threads, channels side by side"),
     ("*", r"fx_comm_set_(part|phase)", "what messages say of a rank: sh_faults, which takes minutes, reads it"),
+    ("*", r"fx_comm_progress", "transfers get on earlier or later: the same data"),
     ("runtime/io/png.c", r"compression_buffer", "zlib's buffer"),
     ("*", r"\(fx_ticket\)\{-1, ", "no transfer: a slot of -1 says it all"),
     ("parallel/exchange.c", r"calloc|malloc", "room for lists, generous on purpose"),

@@ -26,6 +26,7 @@ void *fx_cuda_stream_of(const fx_backend *); /* its cudaStream_t */
 fx_status fx_cuda_keep_bias(fx_backend *, const void *device, const float *host, int64_t n);
 /* Devices of a supported architecture; 0 without a driver (why: fx_error). */
 int fx_cuda_devices(void);
+const char *fx_cuda_libraries(void); /* "CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0": needs no device */
 const char *
 fx_cuda_describe(const fx_backend *); /* "NVIDIA H100 80GB HBM3, sm_90, cuBLASLt 13.1, cuDNN 9.19" */
 

@@ -199,6 +199,18 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
     return FX_OK;
 }
 
+const char *fx_cuda_libraries(void)
+{
+    static char text[96];
+    int runtime = 0;
+    const size_t lt = cublasLtGetVersion(), dnn = cudnnGetVersion();
+    (void)cudaRuntimeGetVersion(&runtime);
+    snprintf(text, sizeof text, "CUDA %d.%d, cuBLASLt %zu.%zu.%zu, cuDNN %zu.%zu.%zu", runtime / 1000,
+             runtime / 10 % 100, lt / 10000, lt / 100 % 100, lt % 100, dnn / 10000, dnn / 100 % 100,
+             dnn % 100);
+    return text;
+}
+
 const char *fx_cuda_describe(const fx_backend *be)
 {
     return be ? fx_cuda_of(be)->text : "cuda";
