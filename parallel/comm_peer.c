@@ -133,7 +133,9 @@ static fx_status take_memory(fx_peers *p)
              "no memory for transfers");
     FX_TRY(find_calls(p));
     FX_TRY(cuda_error(cudaMalloc((void **)&p->mine, 2 * size * sizeof *p->mine), "cudaMalloc"));
-    return cuda_error(cudaMemset(p->mine, 0, 2 * size * sizeof *p->mine), "cudaMemset");
+    FX_TRY(cuda_error(cudaMemset(p->mine, 0, 2 * size * sizeof *p->mine), "cudaMemset"));
+    return cuda_error(cudaDeviceSynchronize(),
+                      "cudaDeviceSynchronize"); /* before another rank writes there */
 }
 
 fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out, const char **reason)

@@ -45,7 +45,8 @@ fx_status fx_cuda_keep_bias(fx_backend *be, const void *device, const float *hos
     }
     if (!st && exact) st = fx_cuda_alloc(be, (size_t)n * sizeof *narrow, &bf16);
     if (!st && exact &&
-        cudaMemcpy(bf16, narrow, (size_t)n * sizeof *narrow, cudaMemcpyHostToDevice) != cudaSuccess)
+        cudaMemcpyAsync(bf16, narrow, (size_t)n * sizeof *narrow, cudaMemcpyHostToDevice, c->stream) !=
+            cudaSuccess)
         st = FX_FAIL(FX_EDEVICE, "a bias of %lld values cannot be copied to the device", (long long)n);
     free(narrow);
     if (st || !exact) {

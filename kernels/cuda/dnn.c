@@ -72,67 +72,90 @@ static fx_status plan_of(fx_cuda *c, cudnnBackendDescriptor_t config, cudnnBacke
     return FX_OK;
 }
 
-/* The same engine with the same settings, for another graph of the same operations; NULL where it does not take it. */
-static fx_status transfer(cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t graph,
-                          cudnnBackendDescriptor_t *out)
+/* ---- the heuristics' list ---- */
+
+/* A configuration and what tells it from others. */
+typedef struct choice {
+    cudnnBackendDescriptor_t config;
+    int64_t engine, knobs, knob[KNOBS][2]; /* type, value */
+} choice;
+
+static fx_status read_choice(cudnnBackendDescriptor_t config, choice *out)
 {
-    cudnnBackendDescriptor_t theirs, engine, knob[KNOBS], mine = NULL;
-    int64_t index = 0, got = 0, knobs = 0;
-    *out = NULL;
-    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &theirs));
+    cudnnBackendDescriptor_t engine, knob[KNOBS];
+    int64_t got = 0;
+    memset(out, 0, sizeof *out);
+    out->config = config;
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
     for (int i = 0; i < KNOBS; i++)
         FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[i]));
     FX_DNN(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                    &got, &theirs));
-    FX_DNN(
-        cudnnBackendGetAttribute(theirs, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &got, &index));
+                                    &got, &engine));
+    FX_DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &got,
+                                    &out->engine));
     FX_DNN(cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                    KNOBS, &knobs, knob));
-    DNN_SET(engine, ENGINE_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
-    DNN_SET(engine, ENGINE_GLOBAL_INDEX, INT64, 1, &index);
-    if (cudnnBackendFinalize(engine) == CUDNN_STATUS_SUCCESS) {
-        FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &mine));
-        DNN_SET(mine, ENGINECFG_ENGINE, BACKEND_DESCRIPTOR, 1, &engine);
-        if (knobs) DNN_SET(mine, ENGINECFG_KNOB_CHOICES, BACKEND_DESCRIPTOR, knobs, knob);
-        if (cudnnBackendFinalize(mine) == CUDNN_STATUS_SUCCESS)
-            *out = mine;
-        else
-            cudnnBackendDestroyDescriptor(mine);
+                                    KNOBS, &out->knobs, knob));
+    for (int64_t i = 0; i < out->knobs && i < KNOBS; i++) {
+        cudnnBackendKnobType_t type = 0;
+        FX_DNN(cudnnBackendGetAttribute(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1,
+                                        &got, &type));
+        FX_DNN(cudnnBackendGetAttribute(knob[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &got,
+                                        &out->knob[i][1]));
+        out->knob[i][0] = type;
     }
     for (int i = 0; i < KNOBS; i++) cudnnBackendDestroyDescriptor(knob[i]);
     cudnnBackendDestroyDescriptor(engine);
-    cudnnBackendDestroyDescriptor(theirs);
     return FX_OK;
 }
 
-/* The first configuration of one list of like's heuristics that can be finalised for the graph; none: *plan stays NULL.
- */
+static fx_status list_choices(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode, choice list[],
+                              int64_t *n)
+{
+    cudnnBackendDescriptor_t heuristics, config[CHOICES];
+    *n = 0;
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
+    DNN_SET(heuristics, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
+    DNN_SET(heuristics, ENGINEHEUR_MODE, HEUR_MODE, 1, &mode);
+    if (cudnnBackendFinalize(heuristics) == CUDNN_STATUS_SUCCESS) {
+        for (int i = 0; i < CHOICES; i++)
+            FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[i]));
+        FX_DNN(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                        CUDNN_TYPE_BACKEND_DESCRIPTOR, CHOICES, n, config));
+        for (int64_t i = 0; i < CHOICES; i++) {
+            if (i < *n)
+                FX_TRY(read_choice(config[i], &list[i]));
+            else
+                cudnnBackendDestroyDescriptor(config[i]);
+        }
+    }
+    cudnnBackendDestroyDescriptor(heuristics);
+    return FX_OK;
+}
+
+static bool alike(const choice *a, const choice *b, bool knobs)
+{
+    return a->engine == b->engine &&
+           (!knobs || (a->knobs == b->knobs && !memcmp(a->knob, b->knob, sizeof a->knob)));
+}
+
+/* The plan for the graph by the first of like's choices that the library lists for the graph itself, too: with the same
+ * settings, else at least the same engine. (Settings of another size, imposed, were accepted and gave wrong values.) None
+ * in common: the graph's own first. Nothing at all: *plan stays NULL. */
 static fx_status try_mode(fx_cuda *c, cudnnBackendDescriptor_t graph, cudnnBackendDescriptor_t like,
                           cudnnBackendHeurMode_t mode, cudnnBackendDescriptor_t *plan)
 {
-    cudnnBackendDescriptor_t heuristics, config[CHOICES], moved;
-    int64_t n = 0;
+    static choice mine[CHOICES], theirs[CHOICES];
+    int64_t n = 0, m = 0;
     *plan = NULL;
-    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
-    DNN_SET(heuristics, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &like);
-    DNN_SET(heuristics, ENGINEHEUR_MODE, HEUR_MODE, 1, &mode);
-    if (cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS) {
-        cudnnBackendDestroyDescriptor(heuristics);
-        return FX_OK;
-    }
-    for (int i = 0; i < CHOICES; i++)
-        FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[i]));
-    FX_DNN(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                    CHOICES, &n, config));
-    for (int64_t i = 0; i < n && !*plan; i++) {
-        FX_TRY(transfer(config[i], graph, &moved));
-        if (!moved) continue;
-        FX_TRY(plan_of(c, moved, plan));
-        cudnnBackendDestroyDescriptor(moved);
-    }
-    for (int i = 0; i < CHOICES; i++) cudnnBackendDestroyDescriptor(config[i]);
-    cudnnBackendDestroyDescriptor(heuristics);
+    FX_TRY(list_choices(graph, mode, mine, &n));
+    FX_TRY(list_choices(like, mode, theirs, &m));
+    for (int strict = 1; strict >= 0; strict--)
+        for (int64_t i = 0; i < m && !*plan; i++)
+            for (int64_t j = 0; j < n && !*plan; j++)
+                if (alike(&theirs[i], &mine[j], strict)) FX_TRY(plan_of(c, mine[j].config, plan));
+    for (int64_t j = 0; j < n && !*plan; j++) FX_TRY(plan_of(c, mine[j].config, plan));
+    for (int64_t i = 0; i < n; i++) cudnnBackendDestroyDescriptor(mine[i].config);
+    for (int64_t i = 0; i < m; i++) cudnnBackendDestroyDescriptor(theirs[i].config);
     return FX_OK;
 }
 
@@ -145,8 +168,7 @@ fx_status fx_dnn_make(fx_cuda *c, const void *key, size_t key_bytes, fx_dnn_ops 
     FX_TRY(graph_of(c, real, &graph));
     FX_TRY(graph_of(c, like, &model));
     FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_A, &plan));
-    if (!plan) FX_TRY(try_mode(c, graph, graph, CUDNN_HEUR_MODE_A, &plan));
-    if (!plan) FX_TRY(try_mode(c, graph, graph, CUDNN_HEUR_MODE_FALLBACK, &plan));
+    if (!plan) FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_FALLBACK, &plan));
     cudnnBackendDestroyDescriptor(graph);
     cudnnBackendDestroyDescriptor(model);
     if (!plan) {

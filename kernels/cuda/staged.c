@@ -50,6 +50,14 @@ static fx_status take(staged *s, size_t bytes, uintptr_t like, char **out)
     return FX_OK;
 }
 
+/* In the order of the ops' stream, which does not wait for the default one: the end of a plain cudaMemcpy from pageable
+ * memory may still be under way when the call returns. */
+static fx_status to_device(const staged *s, void *device, const void *host, size_t bytes)
+{
+    FX_CUDA(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, fx_cuda_stream(s->cuda)));
+    return FX_OK;
+}
+
 static fx_status put(fx_backend *be, fx_tensor *t)
 {
     staged *s = staged_of(be);
@@ -63,7 +71,7 @@ static fx_status put(fx_backend *be, fx_tensor *t)
     FX_CHECK(s->copies < MOST, FX_ESHAPE, "cuda-staged: more than %d tensors", MOST);
     char *device = NULL;
     FX_TRY(take(s, bytes, (uintptr_t)t->data, &device));
-    FX_CUDA(cudaMemcpy(device, t->data, bytes, cudaMemcpyHostToDevice));
+    FX_TRY(to_device(s, device, t->data, bytes));
     s->copy[s->copies].host = *t;
     s->copy[s->copies].device = device;
     s->copy[s->copies++].bytes = bytes;
@@ -101,7 +109,7 @@ static fx_status put_weight(fx_backend *be, fx_weight *w)
     const size_t bytes = fx_cuda_packed_bytes(be, w);
     char *device = NULL;
     FX_TRY(take(s, bytes, 0, &device));
-    FX_CUDA(cudaMemcpy(device, w->packed, bytes, cudaMemcpyHostToDevice));
+    FX_TRY(to_device(s, device, w->packed, bytes));
     w->packed = device;
     return FX_OK;
 }
