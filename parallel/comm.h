@@ -41,7 +41,9 @@ typedef enum { FX_WIRE_AUTO, FX_WIRE_PEER, FX_WIRE_NCCL } fx_wire;
 typedef struct fx_comm_stats {
     uint64_t bytes_sent; /* to other ranks */
     uint64_t transfers;
-    double wait_s; /* time spent in waits, collectives included: exposed communication */
+    double
+        wait_s; /* time the host spent in waits, collectives included: exposed communication; what a device's stream
+                      waits for rows is not in it */
 } fx_comm_stats;
 
 int fx_comm_rank(const fx_comm *);
