@@ -358,6 +358,7 @@ int main(void)
     test_split(c);
     test_statistics(c);
     comm_test_phases(c);
+    comm_test_rows(c);
     test_share(c);
     test_plan();
     snprintf(name, sizeof name, "comm on %d ranks", fx_comm_size(c));

@@ -114,7 +114,6 @@ static fx_status spread(fx_dit *d)
     const int ranks = fx_comm_size(d->comm);
     int sends = 0, recvs = 0;
     if (ranks == 1) return FX_OK;
-    FX_TRY(fx_sync(d->be));
     for (int i = 0; i < m->tasks; i++) {
         const int owner = i % ranks;
         void *data = m->task[i].table.data;

@@ -6,5 +6,7 @@
 
 /* Phases and their parts as an observer sees them; which rank made a vote fail. */
 void comm_test_phases(fx_comm *);
+/* A second communicator for memory that is not the host's. */
+void comm_test_rows(fx_comm *);
 
 #endif
