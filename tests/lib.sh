@@ -27,6 +27,8 @@ fx() {
     timeout -k 5 "${limit:-120}" "$fluxpar" "$@" >"$out" 2>"$err" || rc=$?
 }
 
+# There is mpirun, and this build speaks MPI.
+has_mpi() { command -v mpirun >/dev/null && "$fluxpar" --version | grep -qE '^MPI +[^ n]'; }
 mpi() {
     local ranks=$1
     shift

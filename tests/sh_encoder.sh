@@ -2,8 +2,8 @@
 # The VAE encoder against the reference, alone and split by rows over ranks (t_encoder).
 . "$(dirname "$0")/lib.sh"
 
-if ! command -v mpirun >/dev/null || [ ! -x "$build_dir/tests/t_encoder" ]; then
-    skip "all" "no mpirun, or tests not built"
+if ! has_mpi || [ ! -x "$build_dir/tests/t_encoder" ]; then
+    skip "all" "no mpirun, built without MPI, or tests not built"
     finish
 fi
 encoder() { # RANKS MODEL_DIR GOLDEN

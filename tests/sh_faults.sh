@@ -7,7 +7,7 @@
 need_model
 preload=$build_dir/tests/fault_preload.so
 mkdir out
-if ! command -v mpirun >/dev/null; then
+if ! has_mpi; then
     skip "all" "there is no mpirun"
     finish
 fi

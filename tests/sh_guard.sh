@@ -17,7 +17,7 @@ gen -W 80 -H 48 -o small.png
 gen -W 80 -H 48 --threads 2 --backend guard -o small-guard.png
 check "guard, 80x48, 2 threads: the same file" cmp small.png small-guard.png
 
-if command -v mpirun >/dev/null; then
+if has_mpi; then
     meshes=("--ulysses 4" "--layout stream" "--ulysses 2 --ring 2 --exact on" "--ring 4 --dtype f32")
     for mesh in "${meshes[@]}"; do
         dtype=bf16

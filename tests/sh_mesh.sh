@@ -4,8 +4,8 @@
 # that users get are equal bytes too.
 . "$(dirname "$0")/lib.sh"
 
-if ! command -v mpirun >/dev/null || [ ! -x "$build_dir/tests/t_mesh" ]; then
-    skip "all" "no mpirun, or tests not built"
+if ! has_mpi || [ ! -x "$build_dir/tests/t_mesh" ]; then
+    skip "all" "no mpirun, built without MPI, or tests not built"
     finish
 fi
 models=$work/models

@@ -15,7 +15,7 @@ skipped=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-if ! command -v mpirun >/dev/null; then
+if ! has_mpi; then
     echo "sh_mpi: there is no mpirun"
     echo "sh_mpi: 0 passed, 0 failed, 1 skipped"
     exit 77

@@ -24,7 +24,7 @@ if [ ! -x "$build_dir/tests/t_plan" ]; then
     finish
 fi
 plan 1 30
-if command -v mpirun >/dev/null; then
+if has_mpi; then
     for ranks in 2 4; do plan $ranks 30; done
     plan 3 5
     [ -z "${FX_LONG:-}" ] || for ranks in 3 5 6 8; do plan $ranks 60; done

@@ -34,7 +34,7 @@ refused 2 "unknown flag -o" "a flag of generate"
 fx selftest --steps 2
 refused 2 "no model" "no model"
 
-if ! command -v mpirun >/dev/null || ! "$fluxpar" --version | grep -qE '^MPI +[^n]' || [ ! -x "$build_dir/tests/t_selftest" ]; then
+if ! has_mpi || [ ! -x "$build_dir/tests/t_selftest" ]; then
     skip "several ranks" "no mpirun, no MPI, or tests not built"
     finish
 fi

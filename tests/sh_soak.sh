@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 need_model
 
-if ! command -v mpirun >/dev/null || ! "$fluxpar" --version | grep -qE "^MPI +[^n]" || [ ! -x "$build_dir/tests/t_soak" ]; then
+if ! has_mpi || [ ! -x "$build_dir/tests/t_soak" ]; then
     skip "all" "no mpirun, no MPI, or tests not built"
     finish
 fi

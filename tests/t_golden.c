@@ -11,9 +11,10 @@
 #include "runtime/io/json.h"
 #include "runtime/io/npy.h"
 #include "runtime/pipeline.h"
+#include "tests/scratch.h"
 #include "tests/test.h"
 
-static char tests_dir[1024], tool[1100], scratch[64];
+static char tests_dir[1024], tool[1100];
 
 typedef struct golden_run {
     char prompt[2048];
@@ -156,11 +157,11 @@ static fx_status run_model(const char *model, const golden_run *run, const char 
 static void test_model(const char *name, const char *model, const char *golden, const char *backend,
                        fx_dtype dtype)
 {
-    char dump[200], what[128], command[512];
+    char dump[700], what[128], command[1600];
     golden_run run;
     snprintf(what, sizeof what, "%s/%s/%s", name, backend, fx_dtype_name(dtype));
     snprintf(dump, sizeof dump, "%s/dump-%s-%s", scratch, backend, fx_dtype_name(dtype));
-    snprintf(command, sizeof command, "rm -rf %s && mkdir -p %s", dump, dump);
+    snprintf(command, sizeof command, "rm -rf '%s' && mkdir -p '%s'", dump, dump);
     T_CHECK(system(command) == 0, "%s: cannot make %s", what, dump);
     T_CHECK(read_run(golden, &run), "%s: %s", what, fx_error());
     const fx_status st = run_model(model, &run, backend, dtype, dump);
@@ -185,7 +186,7 @@ static void test_backends(const char *name, const char *model, const char *golde
 
 static void test_named(const char *name, const char *backend, const char *dtype)
 {
-    char command[3000], model[200], golden[1200];
+    char command[4000], model[700], golden[1200];
     snprintf(model, sizeof model, "%s/%s", scratch, name);
     snprintf(golden, sizeof golden, "%s/goldens/%s/golden", tests_dir, name);
     snprintf(command, sizeof command, "'%s' '%s/goldens/%s' '%s' >/dev/null", tool, tests_dir, name, model);
@@ -212,8 +213,7 @@ int main(int argc, char **argv)
     const char *slash = strrchr(argv[0], '/');
     snprintf(tool, sizeof tool, "%.*s/tool_materialize", slash ? (int)(slash - argv[0]) : 1,
              slash ? argv[0] : ".");
-    snprintf(scratch, sizeof scratch, "/tmp/fluxpar-golden-XXXXXX");
-    if (!mkdtemp(scratch)) return 1;
+    if (!scratch_open()) return 1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--backend") && i + 1 < argc)
             backend = argv[++i];
@@ -234,8 +234,6 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) test_named(models[i], backend, dtype);
         test_demo(backend, dtype);
     }
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", scratch);
-    if (system(command)) printf("left %s behind\n", scratch);
+    scratch_close();
     return test_end("t_golden");
 }
