@@ -15,8 +15,8 @@ skipped=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-if ! has_mpi; then
-    echo "sh_mpi: there is no mpirun"
+if ! command -v mpirun >/dev/null || ! "$build/fluxpar" --version | grep -qE '^MPI +[^ n]'; then
+    echo "sh_mpi: there is no mpirun, or the build is without MPI"
     echo "sh_mpi: 0 passed, 0 failed, 1 skipped"
     exit 77
 fi
