@@ -347,8 +347,8 @@ fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be, fx_wire want)
     fx_status st = t && world ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for a communicator");
     if (!st) memcpy(world, c->world, (size_t)c->size * sizeof *world);
     st = fx_comm_vote(c, st, NULL);
-    if (!st) st = fx_comm_new(&rows_ops, c, NULL, c->rank, c->size, c->id, world, &c->rows);
-    if (st) {
+    if (!st && t) st = fx_comm_new(&rows_ops, c, NULL, c->rank, c->size, c->id, world, &c->rows);
+    if (st || !t) {
         free(t);
         free(world);
         return st;
