@@ -23,7 +23,7 @@ fx_status fx_recipe_backend(fx_comm *comm, int ranks, int nodes, fx_options *o)
 {
     if (strcmp(o->backend, "auto")) return FX_OK;
     int64_t devices = strcmp(o->dtype, "bf16") ? -1 : fx_device_count();
-    if (devices == 0) fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
+    if (devices == 0 && fx_comm_rank(comm) == 0) fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
     FX_TRY(fx_comm_all_reduce_i64(comm, FX_MIN, &devices, 1));
     o->backend = devices > 0 && devices >= (ranks + nodes - 1) / nodes ? "cuda" : fx_backend_auto();
     return FX_OK;

@@ -255,10 +255,10 @@ const char *fx_comm_rows_text(const fx_comm *c)
     return transport_of(c->rows)->peers ? "peer copies" : "NCCL";
 }
 
-fx_status fx_comm_register_rows(fx_comm *c, void *base, size_t bytes)
+fx_status fx_comm_register_rows(fx_comm *c, void *base)
 {
     rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
-    return t && t->peers ? fx_peers_register(t->peers, base, bytes) : FX_OK;
+    return t && t->peers ? fx_peers_register(t->peers, base) : FX_OK;
 }
 
 void fx_comm_forget_rows(fx_comm *c)
@@ -312,9 +312,9 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     return FX_OK;
 }
 
-fx_status fx_comm_register_rows(fx_comm *c, void *base, size_t bytes)
+fx_status fx_comm_register_rows(fx_comm *c, void *base)
 {
-    (void)c, (void)base, (void)bytes;
+    (void)c, (void)base;
     return FX_OK;
 }
 

@@ -17,10 +17,10 @@ fx_status fx_comm_open_rows(fx_comm *comm, fx_backend *be, fx_wire want);
 /* "peer copies", "NCCL", or "" where rows are in host memory or there is one rank. */
 const char *fx_comm_rows_text(const fx_comm *comm);
 void fx_comm_close_rows(fx_comm *comm);
-/* The device memory [base, base + bytes) of this rank that all its transfers lie in: on one node they then go by the copy
- * engines (comm_peer.h). Nothing happens without a communicator of fx_comm_open_rows. Collective, and so is forgetting,
- * which comes before the memory is freed. */
-fx_status fx_comm_register_rows(fx_comm *comm, void *base, size_t bytes);
+/* The device memory, from its allocation's beginning, that all transfers of this rank lie in: on one node they then go by
+ * the copy engines (comm_peer.h). Nothing happens without a communicator of fx_comm_open_rows. Collective, and so is
+ * forgetting, which comes before the memory is freed. */
+fx_status fx_comm_register_rows(fx_comm *comm, void *base);
 void fx_comm_forget_rows(fx_comm *comm);
 const char *fx_nccl_describe(void); /* "NCCL 2.28.9" or "no NCCL" */
 

@@ -23,10 +23,9 @@ struct fx_peers {
     fx_comm *host;
     cudaStream_t compute, wire;
     value_fn write, wait;
-    uint32_t *mine;      /* [2][size] on the device: ready, arrived */
-    uint32_t **theirs;   /* [size] the same of each rank, mapped here */
-    char *base, **bases; /* registered memory; [size] of each rank, mapped here */
-    size_t bytes;
+    uint32_t *mine;            /* [2][size] on the device: ready, arrived */
+    uint32_t **theirs;         /* [size] the same of each rank, mapped here */
+    char *base, **bases;       /* registered memory; [size] of each rank, mapped here */
     uint32_t *sent, *received; /* [size] transfers so far */
     uint32_t *expect;          /* [FX_COMM_SLOTS][size] value of arrived to wait for; 0: none */
     place *told, *heard;       /* places of one post: mine for my senders, my receivers' for me */
@@ -184,11 +183,10 @@ void fx_peers_close(fx_peers **peers)
     *peers = NULL;
 }
 
-fx_status fx_peers_register(fx_peers *p, void *base, size_t bytes)
+fx_status fx_peers_register(fx_peers *p, void *base)
 {
     FX_TRY(map_all(p->host, base, (void **)p->bases));
     p->base = base;
-    p->bytes = bytes;
     return FX_OK;
 }
 

@@ -16,9 +16,9 @@ typedef struct fx_peers fx_peers;
  * *reason. compute, wire: the cudaStream_t of this rank's ops and of its transfers. */
 fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out, const char **reason);
 void fx_peers_close(fx_peers **);
-/* The memory that all transfers lie in, [base, base + bytes) of each rank. Collective; before it is freed, forget it:
+/* The memory that all transfers of each rank lie in: an allocation's beginning. Collective; before it is freed, forget it:
  * collective too. */
-fx_status fx_peers_register(fx_peers *, void *base, size_t bytes);
+fx_status fx_peers_register(fx_peers *, void *base);
 void fx_peers_forget(fx_peers *);
 bool fx_peers_ready(const fx_peers *); /* memory is registered */
 /* Puts the transfers with other ranks into the wire stream. The ranks tell each other where on the host, so the peers must

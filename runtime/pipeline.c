@@ -208,7 +208,7 @@ static fx_status open_session(fx_pipeline *p, fx_size size)
         if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);
     }
     FX_TRY(fx_comm_vote(p->comm, st, NULL));
-    if (p->device_arena) FX_TRY(fx_comm_register_rows(p->comm, p->device_arena, p->arena_bytes));
+    if (p->device_arena) FX_TRY(fx_comm_register_rows(p->comm, p->device_arena));
     p->be->arena = p->arena;
     p->session_open = true;
     return fx_comm_vote(p->comm, fx_session_open(&p->model, p->be, p->comm, &opt, size, &p->session), NULL);

@@ -16,18 +16,12 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 enum { VECTORS = FX_KEYS / 16 };
-/* A score past the last key: finite, because infinity times c_low would be NaN; far enough to weigh 0. */
-#define NOTHING (-1e30f)
 
 FX_TARGET_AVX512 INLINE __m512 power2(__m512 x)
 {
     const __m512 f = _mm512_reduce_ps(x, 1); /* x - floor(x) */
-    __m512 q = _mm512_set1_ps(0.00186713052f);
-    q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.00901702978f));
-    q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.0557999127f));
-    q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.240164444f));
-    q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(0.693151295f));
-    q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(1.0f));
+    __m512 q = _mm512_set1_ps(fx_power2_q[0]);
+    for (int i = 1; i < 6; i++) q = _mm512_fmadd_ps(q, f, _mm512_set1_ps(fx_power2_q[i]));
     return _mm512_scalef_ps(q, x);
 }
 
@@ -55,7 +49,7 @@ FX_TARGET_AVX512 INLINE __m512 edge_scores(const fx_softmax *j, const float *s, 
         x = _mm512_mul_ps(x, _mm512_set1_ps(j->scale * log2_e));
         x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, bias + at), _mm512_set1_ps(log2_e), x);
     }
-    return _mm512_mask_blend_ps(m, _mm512_set1_ps(bias ? -INFINITY : NOTHING), x);
+    return _mm512_mask_blend_ps(m, _mm512_set1_ps(bias ? -INFINITY : FX_NO_SCORE), x);
 }
 
 /* Full blocks without bias are loaded as they are; with a bias, scores are scaled first and the factor is 1.

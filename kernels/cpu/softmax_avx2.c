@@ -9,8 +9,6 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-/* A score past the last key: finite, because infinity times c_low would be NaN; far enough to weigh 0. */
-#define NOTHING (-1e30f)
 
 /* 0 below 2^-126 and for -inf; NaN stays. */
 FX_TARGET_AVX2 INLINE __m256 power2(__m256 x)
@@ -18,12 +16,8 @@ FX_TARGET_AVX2 INLINE __m256 power2(__m256 x)
     const __m256 least = _mm256_set1_ps(-126.0f);
     const __m256 kept = _mm256_cmp_ps(x, least, _CMP_NLT_UQ), in = _mm256_max_ps(least, x); /* NaN: x */
     const __m256 n = _mm256_floor_ps(in), f = _mm256_sub_ps(in, n);
-    __m256 q = _mm256_set1_ps(0.00186713052f);
-    q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(0.00901702978f));
-    q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(0.0557999127f));
-    q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(0.240164444f));
-    q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(0.693151295f));
-    q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(1.0f));
+    __m256 q = _mm256_set1_ps(fx_power2_q[0]);
+    for (int i = 1; i < 6; i++) q = _mm256_fmadd_ps(q, f, _mm256_set1_ps(fx_power2_q[i]));
     const __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23); /* NaN: 0 */
     return _mm256_and_ps(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(q), power)), kept);
 }
@@ -55,7 +49,7 @@ FX_TARGET_AVX2 INLINE const float *row_scores(const fx_softmax *j, int64_t r, fl
     } else {
         memcpy(t, s, (size_t)j->n * sizeof *t);
     }
-    for (int64_t i = j->n; i < j->padded; i++) t[i] = j->bias ? -INFINITY : NOTHING;
+    for (int64_t i = j->n; i < j->padded; i++) t[i] = j->bias ? -INFINITY : FX_NO_SCORE;
     return t;
 }
 

@@ -139,7 +139,7 @@ static bool alike(const choice *a, const choice *b, bool knobs)
 }
 
 /* The plan for the graph by the first of like's choices that the library lists for the graph itself, too: with the same
- * settings, else at least the same engine. (Settings of another size, imposed, were accepted and gave wrong values.) None
+ * settings, else at least the same engine. None
  * in common: the graph's own first. Nothing at all: *plan stays NULL. */
 static fx_status try_mode(fx_cuda *c, cudnnBackendDescriptor_t graph, cudnnBackendDescriptor_t like,
                           cudnnBackendHeurMode_t mode, cudnnBackendDescriptor_t *plan)

@@ -14,10 +14,10 @@ static struct {
     fx_ticket ticket[FX_COMM_SLOTS];
     int copies, looks, until; /* drain: nothing is left at look number `until` */
     bool closed;
-} stub;
+} device;
 
-static fx_status stub_post(fx_comm *c, int slot, int lane, int sends, const fx_xfer send[], int recvs,
-                           const fx_xfer recv[])
+static fx_status device_post(fx_comm *c, int slot, int lane, int sends, const fx_xfer send[], int recvs,
+                             const fx_xfer recv[])
 {
     fx_xfer out[8], in[8];
     int n_out = 0, n_in = 0;
@@ -26,49 +26,49 @@ static fx_status stub_post(fx_comm *c, int slot, int lane, int sends, const fx_x
         if (send[i].peer != c->rank) out[n_out++] = send[i];
     for (int i = 0; i < recvs; i++)
         if (recv[i].peer != c->rank) in[n_in++] = recv[i];
-    return fx_comm_transfer(stub.host, n_out, out, n_in, in, &stub.ticket[slot]);
+    return fx_comm_transfer(device.host, n_out, out, n_in, in, &device.ticket[slot]);
 }
 
-static fx_status stub_test(fx_comm *c, int slot, int *left)
+static fx_status device_test(fx_comm *c, int slot, int *left)
 {
     (void)c;
     *left = 0;
-    return fx_comm_wait(stub.host, &stub.ticket[slot]);
+    return fx_comm_wait(device.host, &device.ticket[slot]);
 }
 
-static void stub_late(const fx_comm *c, int slot, bool late[])
+static void device_late(const fx_comm *c, int slot, bool late[])
 {
     (void)c, (void)slot, (void)late;
 }
 
-static fx_status stub_copy(fx_comm *c, void *to, const void *from, size_t bytes)
+static fx_status device_copy(fx_comm *c, void *to, const void *from, size_t bytes)
 {
     (void)c;
-    stub.copies++;
+    device.copies++;
     memcpy(to, from, bytes);
     return FX_OK;
 }
 
-static fx_status stub_drain(fx_comm *c, int *left)
+static fx_status device_drain(fx_comm *c, int *left)
 {
     (void)c;
-    *left = ++stub.looks < stub.until;
+    *left = ++device.looks < device.until;
     return FX_OK;
 }
 
-static void stub_detach(fx_comm *c)
+static void device_detach(fx_comm *c)
 {
     (void)c;
-    stub.closed = true;
+    device.closed = true;
 }
 
-static const fx_comm_ops stub_ops = {.name = "stub",
-                                     .post = stub_post,
-                                     .test = stub_test,
-                                     .late = stub_late,
-                                     .detach = stub_detach,
-                                     .copy = stub_copy,
-                                     .drain = stub_drain};
+static const fx_comm_ops device_ops = {.name = "stand-in",
+                                       .post = device_post,
+                                       .test = device_test,
+                                       .late = device_late,
+                                       .detach = device_detach,
+                                       .copy = device_copy,
+                                       .drain = device_drain};
 
 static void check_transfers(fx_comm *c, fx_comm *rows)
 {
@@ -80,7 +80,7 @@ static void check_transfers(fx_comm *c, fx_comm *rows)
     T_OK(fx_comm_transfer(rows, 2, send, 2, recv, &t));
     T_OK(fx_comm_wait(rows, &t));
     T_CHECK(in[0] == 100 + left && in[1] == 200 + me, "rows: got %d and %d", in[0], in[1]);
-    T_CHECK(stub.copies == (size == 1 ? 2 : 1), "%d copies of own rows", stub.copies);
+    T_CHECK(device.copies == (size == 1 ? 2 : 1), "%d copies of own rows", device.copies);
     unsigned char *data = malloc(BYTES);
     size_t bad = 0;
     for (size_t i = 0; i < BYTES; i++) data[i] = me == size - 1 ? (unsigned char)(i * 7) : 0;
@@ -96,19 +96,19 @@ void comm_test_rows(fx_comm *c)
     int *world = malloc((size_t)size * sizeof *world);
     T_CHECK(fx_comm_rows(c) == c, "without a device, rows move as all else does");
     T_OK(fx_comm_settle(c));
-    memset(&stub, 0, sizeof stub);
-    stub.host = c;
+    memset(&device, 0, sizeof device);
+    device.host = c;
     for (int r = 0; r < size; r++) world[r] = r;
-    T_OK(fx_comm_new(&stub_ops, c, NULL, fx_comm_rank(c), size, c->id, world, &c->rows));
+    T_OK(fx_comm_new(&device_ops, c, NULL, fx_comm_rank(c), size, c->id, world, &c->rows));
     fx_comm *rows = fx_comm_rows(c);
     T_CHECK(rows != c && fx_comm_size(rows) == size, "a communicator of its own");
     check_transfers(c, rows);
     const double waited = fx_comm_statistics(c).wait_s;
-    stub.until = 5;
+    device.until = 5;
     T_OK(fx_comm_settle(c));
-    T_CHECK(stub.looks == 5, "settled after %d looks of 5", stub.looks);
+    T_CHECK(device.looks == 5, "settled after %d looks of 5", device.looks);
     T_CHECK(fx_comm_statistics(c).wait_s == waited, "waiting for a device is not exposed communication");
     fx_comm_close(&c->rows);
-    T_CHECK(stub.closed && fx_comm_rows(c) == c, "closed");
+    T_CHECK(device.closed && fx_comm_rows(c) == c, "closed");
     T_OK(fx_comm_barrier(c)); /* the host's communicator goes on */
 }
