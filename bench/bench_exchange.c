@@ -29,9 +29,9 @@ static void measure(fx_comm *comm, fx_backend *be, int ranks, int64_t text, int6
         double t[4] = {fx_now_s()};
         T_OK(fx_exchange_put(ex, FX_ALL, FX_Q | FX_K | FX_V, qkv, w, w, cs));
         t[1] = fx_now_s();
-        T_OK(fx_exchange_attend(ex));
+        T_OK(fx_exchange_attend(ex, false));
         t[2] = fx_now_s();
-        T_OK(fx_exchange_collect(ex, o));
+        T_OK(fx_exchange_collect(ex, FX_ALL, o));
         t[3] = fx_now_s();
         for (int k = 0; k < 3; k++)
             if (t[k + 1] - t[k] < best[k]) best[k] = t[k + 1] - t[k];

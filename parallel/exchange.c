@@ -92,8 +92,8 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     ex->heads = opt->heads / m->ulysses;
     ex->local = fx_layout_local(layout, ex->me);
     ex->group = fx_exchange_group_rows(ex, ex->ri);
-    for (int p = 0; p < FX_PARTS; p++) ex->ticket[p].slot = -1;
-    ex->o_ticket.slot = -1;
+    for (int i = 0; i < FX_PARTS * FX_SEGMENTS; i++) ex->ticket[i / FX_SEGMENTS][i % FX_SEGMENTS].slot = -1;
+    for (int s = 0; s < FX_SEGMENTS; s++) ex->o_ticket[s].slot = -1;
     ex->out = calloc(2 * FX_SEGMENTS * (size_t)m->ranks, sizeof *ex->out);
     fx_status st = ex->out ? push_buffers(ex) : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
     if (st != FX_OK) {
@@ -147,21 +147,17 @@ static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_te
         FX_CHECK(!(ex->put_done[p] & 1u << segment), FX_ESHAPE, "exchange: %s of segment %d was put twice",
                  part_name[p], segment);
         ex->put_done[p] |= 1u << segment;
-        ex->put_rows[p] += t.shape[0];
         if (t.shape[0])
             FX_TRY(pack(ex, segment, p, columns(ex, parts, p, t), p == FX_PART_Q ? w_q : w_k, cs));
     }
     return FX_OK;
 }
 
-/* Starts every part whose rows are complete, in the fixed order. */
-static fx_status start_complete(fx_exchange *ex)
+static fx_status start(fx_exchange *ex, int segment, unsigned parts)
 {
-    for (int p = 0; p < FX_PARTS; p++) {
-        if (ex->started[p]) continue;
-        if (ex->put_rows[p] < ex->local) return FX_OK;
-        FX_TRY(fx_ulysses_start(ex, p));
-    }
+    for (int p = 0; p < FX_PARTS; p++)
+        if (parts & part_bit[p])
+            FX_TRY(fx_ulysses_start(ex, p, segment, &ex->ticket[p][segment == FX_ALL ? 0 : segment]));
     return FX_OK;
 }
 
@@ -185,10 +181,17 @@ fx_status fx_exchange_put(fx_exchange *ex, int seg, unsigned parts, fx_tensor t,
         const fx_tensor turn = fx_present(cs) && count ? fx_rows(cs, begin, count) : cs;
         FX_TRY(put_segment(ex, s, parts, fx_rows(t, begin, count), w_q, w_k, turn));
     }
-    return start_complete(ex);
+    return start(ex, seg, parts);
 }
 
 /* ---- attend and collect ---- */
+
+/* Rows of all ranks. */
+static int64_t segment_total(const fx_layout *l, int segment)
+{
+    const fx_range last = l->part[l->ranks - 1][segment];
+    return last.begin + last.count;
+}
 
 static fx_status attend_all_keys(fx_exchange *ex, fx_tensor o)
 {
@@ -197,15 +200,17 @@ static fx_status attend_all_keys(fx_exchange *ex, fx_tensor o)
                         fx_none(), fx_exchange_scale(ex));
 }
 
-fx_status fx_exchange_attend(fx_exchange *ex)
+fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
 {
     FX_CHECK(!ex->attended, FX_ESHAPE, "exchange: attend twice without collect");
     for (int p = 0; p < FX_PARTS; p++)
-        FX_CHECK(ex->put_rows[p] == ex->local, FX_ESHAPE, "exchange: attend with %lld of %lld rows of %s",
-                 (long long)ex->put_rows[p], (long long)ex->local, part_name[p]);
-    FX_TRY(start_complete(ex)); /* a rank without rows may have put nothing */
-    for (int p = 0; p < FX_PARTS; p++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p]));
+        for (int s = 0; s < FX_SEGMENTS; s++)
+            FX_CHECK(ex->put_done[p] & 1u << s || !segment_total(ex->layout, s), FX_ESHAPE,
+                     "exchange: attend without %s of segment %d", part_name[p], s);
+    for (int p = 0; p < FX_PARTS; p++)
+        for (int s = 0; s < FX_SEGMENTS; s++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p][s]));
     ex->attended = true;
+    ex->apart = apart;
     if (ex->hops) FX_TRY(fx_ring_attend(ex));
     if (ex->opt.mesh.ulysses == 1) return FX_OK; /* all keys are here: collect computes straight into o */
     if (!ex->hops)
@@ -215,25 +220,47 @@ fx_status fx_exchange_attend(fx_exchange *ex)
     return fx_ulysses_return(ex);
 }
 
-fx_status fx_exchange_collect(fx_exchange *ex, fx_tensor o)
+/* The last of a block: ready for the next. */
+static void end_block(fx_exchange *ex)
+{
+    ex->attended = false;
+    ex->collected = 0;
+    for (int p = 0; p < FX_PARTS; p++) ex->put_done[p] = 0;
+}
+
+/* All rows at once, where this rank computed them itself. */
+static fx_status lay_out(fx_exchange *ex, fx_tensor o)
+{
+    if (!ex->hops) return attend_all_keys(ex, fx_heads(o, ex->opt.heads));
+    return ex->local ? fx_copy(ex->be, fx_heads(o, ex->opt.heads), ex->o_sum, 1, 0) : FX_OK;
+}
+
+static fx_status collect_segments(fx_exchange *ex, int seg, fx_tensor o)
+{
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        if ((seg != FX_ALL && s != seg) || ex->collected & 1u << s) continue;
+        if (ex->opt.mesh.ulysses > 1) FX_TRY(fx_ulysses_collect(ex, s, o));
+        ex->collected |= 1u << s;
+    }
+    return FX_OK;
+}
+
+fx_status fx_exchange_collect(fx_exchange *ex, int seg, fx_tensor o)
 {
     const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
     FX_CHECK(ex->attended, FX_ESHAPE, "exchange: collect before attend");
+    FX_CHECK(seg >= 0 && seg <= FX_ALL && (seg == FX_ALL || !(ex->collected & 1u << seg)), FX_ESHAPE,
+             "exchange: collect of segment %d, a second time or not one", seg);
     FX_CHECK(o.ndim == 2 && o.shape[0] == ex->local && o.shape[1] == width && o.dtype == ex->be->dtype,
              FX_ESHAPE, "exchange: collect into [%lld,%lld] %s, want [%lld,%lld] %s", (long long)o.shape[0],
              (long long)o.shape[1], fx_dtype_name(o.dtype), (long long)ex->local, (long long)width,
              fx_dtype_name(ex->be->dtype));
-    if (ex->opt.mesh.ulysses > 1)
-        FX_TRY(fx_ulysses_collect(ex, o));
-    else if (!ex->hops)
-        FX_TRY(attend_all_keys(ex, fx_heads(o, ex->opt.heads)));
-    else if (ex->local)
-        FX_TRY(fx_copy(ex->be, fx_heads(o, ex->opt.heads), ex->o_sum, 1, 0));
-    ex->attended = false;
-    for (int p = 0; p < FX_PARTS; p++) {
-        ex->started[p] = false;
-        ex->put_done[p] = 0;
-        ex->put_rows[p] = 0;
+    if (ex->opt.mesh.ulysses == 1 && !ex->collected) FX_TRY(lay_out(ex, o));
+    if (seg == FX_ALL && !ex->collected) {
+        if (ex->opt.mesh.ulysses > 1) FX_TRY(fx_ulysses_collect(ex, FX_ALL, o));
+    } else {
+        FX_TRY(collect_segments(ex, seg, o));
     }
+    if (seg == FX_ALL) end_block(ex);
     return FX_OK;
 }

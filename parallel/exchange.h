@@ -2,9 +2,9 @@
  * output. Hides Ulysses (rows <-> heads), ring (K/V hop round, log-sum-exp merge) and both, and the exact
  * mode.
  *
- *   per block:  put(FX_TEXT, FX_K|FX_V, ...); put(FX_IMAGE, FX_K|FX_V, ...); put(FX_TEXT, FX_Q, ...); ...
- *               attend();  [independent work];  collect(o)
- * A part travels as soon as all its local rows are there, so K and V move while Q is computed. */
+ *   per block:  put(FX_IMAGE, FX_K|FX_V, ...); put(FX_IMAGE, FX_Q, ...); put(FX_TEXT, FX_K|FX_V, ...); ...
+ *               attend();  [independent work];  collect(FX_TEXT, o); ... collect(FX_ALL, o)
+ * What was put travels at once, so K and V move while Q is computed, and the image's Q while the text's is. */
 #ifndef FX_PARALLEL_EXCHANGE_H
 #define FX_PARALLEL_EXCHANGE_H
 
@@ -40,13 +40,16 @@ bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,
  * w_k[D]: RMS-norm weights (absent: none; ignored for V); cs[T_local(seg), D/2, 2] f32 rotation of these
- * rows. t is read before put returns or, on a device, in stream order. A segment of which this rank has no
- * rows may be put (zero rows) or left out. */
+ * rows. t is read before put returns or, on a device, in stream order. All ranks put the same parts of the same segments in
+ * the same order, also those of which a rank has no rows: transfers between two ranks match in posting order. A segment that
+ * no rank has rows of may be left out. */
 fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k,
                           fx_tensor cs);
-fx_status fx_exchange_attend(fx_exchange *);
-/* o[T_local, H*D] (row stride free), backend dtype, this rank's rows: text, image, condition. */
-fx_status fx_exchange_collect(fx_exchange *, fx_tensor o);
+/* apart: the output of each segment travels by itself, and is collected by itself in any order; the same on all ranks. */
+fx_status fx_exchange_attend(fx_exchange *, bool apart);
+/* o[T_local, H*D] (row stride free), backend dtype, this rank's rows: text, image, condition. Brings the rows of one segment
+ * or of all that were not collected yet (FX_ALL), which also ends the block; o is the same in all calls of a block. */
+fx_status fx_exchange_collect(fx_exchange *, int seg, fx_tensor o);
 
 #ifdef __cplusplus
 }

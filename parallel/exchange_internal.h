@@ -9,8 +9,7 @@
 extern "C" {
 #endif
 
-/* Parts in the order they travel. The order is fixed: a rank without rows of a segment would otherwise start
- * its parts in another order than its peers, and transfers between two ranks match in posting order. */
+/* Parts in the order they travel when one put brings several. */
 enum { FX_PART_V, FX_PART_K, FX_PART_Q, FX_PARTS };
 
 struct fx_exchange {
@@ -34,10 +33,11 @@ struct fx_exchange {
     fx_tensor next_k, next_v, o_sum, lse_sum, o_one, lse_one;
 
     unsigned put_done[FX_PARTS]; /* bit per segment */
-    int64_t put_rows[FX_PARTS];
-    bool started[FX_PARTS], attended;
-    fx_ticket ticket[FX_PARTS], o_ticket;
-    fx_xfer *out, *in; /* [3 * ranks] lists under construction */
+    bool attended, apart;        /* apart: o_ticket by segment, else [0] is of all */
+    unsigned collected;          /* bit per segment */
+    fx_ticket ticket[FX_PARTS][FX_SEGMENTS],
+        o_ticket[FX_SEGMENTS]; /* of the put of a segment, or in [0] of all */
+    fx_xfer *out, *in;         /* [3 * ranks] lists under construction */
 };
 
 /* ---- maps (ulysses.c) ---- */
@@ -46,11 +46,11 @@ int64_t fx_exchange_group_rows(const fx_exchange *, int ring_index);
  * buffer. */
 fx_tensor fx_exchange_outgoing(const fx_exchange *, int part, int u, int segment);
 
-/* Starts a part: sends the packed rows, receives the peers' rows in place. */
-fx_status fx_ulysses_start(fx_exchange *, int part);
-/* O rows of o_group go back to their owners / have come back and are laid into the head columns of o. */
+/* Starts a part of a segment (or FX_ALL): sends the packed rows, receives the peers' rows in place. */
+fx_status fx_ulysses_start(fx_exchange *, int part, int segment, fx_ticket *);
+/* O rows of o_group go back to their owners / those of a segment have come back and are laid into the head columns of o. */
 fx_status fx_ulysses_return(fx_exchange *);
-fx_status fx_ulysses_collect(fx_exchange *, fx_tensor o);
+fx_status fx_ulysses_collect(fx_exchange *, int segment, fx_tensor o);
 
 /* Attention of the group's queries over all blocks of the ring, into o_sum. */
 fx_status fx_ring_attend(fx_exchange *);

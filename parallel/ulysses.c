@@ -73,25 +73,25 @@ static void add(fx_xfer *list, int *n, int peer, fx_tensor t)
     if (fx_numel(t)) list[(*n)++] = (fx_xfer){peer, t.data, fx_bytes(t)};
 }
 
-fx_status fx_ulysses_start(fx_exchange *ex, int part)
+fx_status fx_ulysses_start(fx_exchange *ex, int part, int segment, fx_ticket *ticket)
 {
     const fx_mesh *m = &ex->opt.mesh;
     const int first = holds_all(ex, part) ? 0 : first_of(ex, ex->ri);
     const int count = holds_all(ex, part) ? m->ranks : m->ulysses;
     int sends = 0, recvs = 0;
-    ex->started[part] = true;
     if (ex->dry || count == 1) return FX_OK;
     for (int k = 1; k < count; k++) { /* from the neighbour on, so that not all call on the same rank first */
         const int peer = first + (ex->me - first + k) % count;
         for (int s = 0; s < FX_SEGMENTS; s++) {
+            if (segment != FX_ALL && segment != s) continue;
             add(ex->in, &recvs, peer, place(ex, part, peer, s));
             add(ex->out, &sends, peer, fx_exchange_outgoing(ex, part, peer % m->ulysses, s));
         }
     }
-    return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, &ex->ticket[part]);
+    return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, ticket);
 }
 
-fx_status fx_ulysses_return(fx_exchange *ex)
+static fx_status return_segments(fx_exchange *ex, int segment, fx_ticket *ticket)
 {
     const fx_mesh *m = &ex->opt.mesh;
     const int first = first_of(ex, ex->ri);
@@ -100,28 +100,47 @@ fx_status fx_ulysses_return(fx_exchange *ex)
     for (int k = 1; k < m->ulysses; k++) {
         const int u = (ex->ui + k) % m->ulysses, peer = first + u;
         for (int s = 0; s < FX_SEGMENTS; s++) {
+            if (segment != FX_ALL && segment != s) continue;
             add(ex->out, &sends, peer, output_rows(ex, peer, s));
             add(ex->in, &recvs, peer, slot_rows(ex, FX_PART_Q, u, s));
         }
     }
-    return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, &ex->o_ticket);
+    return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, ticket);
 }
 
-fx_status fx_ulysses_collect(fx_exchange *ex, fx_tensor o)
+fx_status fx_ulysses_return(fx_exchange *ex)
+{
+    if (!ex->apart) return return_segments(ex, FX_ALL, &ex->o_ticket[0]);
+    for (int s = 0; s < FX_SEGMENTS; s++) FX_TRY(return_segments(ex, s, &ex->o_ticket[s]));
+    return FX_OK;
+}
+
+/* This rank's own rows, while the others' travel. */
+static fx_status collect_own(fx_exchange *ex, int segment, fx_tensor o)
 {
     const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
-    if (ex->local == 0) return fx_comm_wait(ex->comm, &ex->o_ticket);
-    for (int s = 0; s < FX_SEGMENTS; s++) { /* own rows while the others travel */
+    for (int s = 0; s < FX_SEGMENTS; s++) {
         const fx_tensor mine = output_rows(ex, ex->me, s);
-        if (!mine.shape[0]) continue;
-        const int64_t row = fx_layout_local_start(ex->layout, ex->me, s);
-        const fx_tensor to = fx_cols(fx_rows(o, row, mine.shape[0]), ex->ui * width, width);
-        FX_TRY(fx_copy(ex->be, to, fx_flat(mine), 1, 0));
+        if ((segment != FX_ALL && segment != s) || !mine.shape[0]) continue;
+        const fx_tensor to = fx_rows(o, fx_layout_local_start(ex->layout, ex->me, s), mine.shape[0]);
+        FX_TRY(fx_copy(ex->be, fx_cols(to, ex->ui * width, width), fx_flat(mine), 1, 0));
     }
-    FX_TRY(fx_comm_wait(ex->comm, &ex->o_ticket));
-    for (int u = 0; u < ex->opt.mesh.ulysses; u++) {
+    return FX_OK;
+}
+
+fx_status fx_ulysses_collect(fx_exchange *ex, int segment, fx_tensor o)
+{
+    const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
+    const bool all = segment == FX_ALL;
+    const int64_t begin = all ? 0 : fx_layout_local_start(ex->layout, ex->me, segment),
+                  count = all ? ex->local : ex->layout->part[ex->me][segment].count;
+    FX_TRY(collect_own(ex, segment, o));
+    for (int s = 0; s < FX_SEGMENTS; s++) /* none is pending twice */
+        if (all || s == (ex->apart ? segment : 0)) FX_TRY(fx_comm_wait(ex->comm, &ex->o_ticket[s]));
+    for (int u = 0; count && u < ex->opt.mesh.ulysses; u++) {
         if (u == ex->ui) continue;
-        FX_TRY(fx_copy(ex->be, fx_cols(o, u * width, width), fx_flat(slot(ex, FX_PART_Q, u)), 1, 0));
+        const fx_tensor from = fx_rows(slot(ex, FX_PART_Q, u), begin, count);
+        FX_TRY(fx_copy(ex->be, fx_cols(fx_rows(o, begin, count), u * width, width), fx_flat(from), 1, 0));
     }
     return FX_OK;
 }

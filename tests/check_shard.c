@@ -66,7 +66,14 @@ static fx_status put_one(const job *j, fx_exchange *ex, int seg, unsigned parts,
                            fx_view1(w.q, FX_F32, DIM), fx_view1(w.k, FX_F32, DIM), fx_rows(cs, begin, count));
 }
 
-/* Orders a graph may use; style 2 puts Q first, style 3 skips segments this rank has no rows of. */
+/* Rows of all ranks. */
+static int64_t total(const fx_layout *l, int segment)
+{
+    const fx_range last = l->part[l->ranks - 1][segment];
+    return last.begin + last.count;
+}
+
+/* Orders a graph may use; style 2 puts Q first, style 3 skips segments that no rank has rows of. */
 static fx_status put_all(const job *j, fx_exchange *ex, fx_tensor qkv, fx_tensor cs)
 {
     static const unsigned two[] = {FX_K | FX_V, FX_Q}, three[] = {FX_Q, FX_V, FX_K};
@@ -74,10 +81,18 @@ static fx_status put_all(const job *j, fx_exchange *ex, fx_tensor qkv, fx_tensor
     const unsigned *order = j->style == 2 ? three : two;
     for (int i = 0; i < (j->style == 2 ? 3 : 2); i++)
         for (int s = 0; s < FX_SEGMENTS; s++) {
-            if (j->style == 3 && !j->layout.part[fx_comm_rank(j->comm)][s].count) continue;
+            if (j->style == 3 && !total(&j->layout, s)) continue;
             FX_TRY(put_one(j, ex, s, order[i], qkv, cs));
         }
     return FX_OK;
+}
+
+/* All at once; styles 1 and 3 by segments, from the last and from the first one on. */
+static fx_status collect_all(const job *j, fx_exchange *ex, fx_tensor o)
+{
+    for (int i = 0; j->style % 2 && i < FX_SEGMENTS; i++)
+        FX_TRY(fx_exchange_collect(ex, j->style == 1 ? FX_SEGMENTS - 1 - i : i, o));
+    return fx_exchange_collect(ex, FX_ALL, o);
 }
 
 /* BLOCKS exchanges; result[BLOCKS * local, heads * DIM] f64 unless planning. */
@@ -98,9 +113,9 @@ static fx_status run(const job *j, double *result)
         o = fx_cols(o, 0, width);
         if (result) fill(j, qkv, cs, b);
         FX_TRY_OUT(put_all(j, ex, qkv, cs));
-        FX_TRY_OUT(fx_exchange_attend(ex));
+        FX_TRY_OUT(fx_exchange_attend(ex, j->style >= 2));
         if (result) memset(qkv.data, 0xff, fx_bytes(qkv)); /* put has read it */
-        FX_TRY_OUT(fx_exchange_collect(ex, o));
+        FX_TRY_OUT(collect_all(j, ex, o));
         for (int64_t r = 0; result && r < rows; r++)
             for (int64_t c = 0; c < width; c++) result[((b * rows) + r) * width + c] = shard_load(o, r, c);
         fx_rewind(a, mark);

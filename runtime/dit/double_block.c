@@ -64,14 +64,18 @@ fx_status fx_double_block(fx_dit *d, int block, int step)
     const fx_tensor txt = fx_rows(d->x, 0, d->text_rows), img = fx_rows(d->x, d->text_rows, d->image_rows);
     const size_t mark = fx_mark(d->be->arena);
     fx_tensor o;
-    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, step, txt));
-    FX_TRY(put_qkv(d, FX_IMAGE, &w->img, mod_img, step, img));
+    FX_TRY(
+        put_qkv(d, FX_IMAGE, &w->img, mod_img, step, img));   /* the most rows first: they travel while the */
+    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, step, txt)); /* few of the text are computed */
     FX_TRY(fx_push2(d->be->arena, d->be->dtype, d->x.shape[0], d->cfg->hidden, &o));
-    FX_TRY(fx_exchange_attend(d->exchange));
-    FX_TRY(fx_exchange_collect(d->exchange, o));
-    FX_TRY(attention_out(d, &w->txt, mod_txt, step, txt, fx_rows(o, 0, d->text_rows)));
-    FX_TRY(attention_out(d, &w->img, mod_img, step, img, fx_rows(o, d->text_rows, d->image_rows)));
+    FX_TRY(fx_exchange_attend(d->exchange, true));
+    FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT,
+                               o)); /* the few rows of the text first: all of its work is done while */
+    FX_TRY(
+        attention_out(d, &w->txt, mod_txt, step, txt, fx_rows(o, 0, d->text_rows))); /* the image's travel */
     FX_TRY(mlp(d, &w->txt, mod_txt, step, txt));
+    FX_TRY(fx_exchange_collect(d->exchange, FX_ALL, o));
+    FX_TRY(attention_out(d, &w->img, mod_img, step, img, fx_rows(o, d->text_rows, d->image_rows)));
     FX_TRY(mlp(d, &w->img, mod_img, step, img));
     fx_rewind(d->be->arena, mark);
     return FX_OK;
