@@ -1,6 +1,7 @@
-/* Row normalisation: layer norm (plain and modulated), RMS norm; the per-head RMS norm + rotation of q and k.
- * Norms: a CTA per row, the row in registers between the two passes where it fits (to 4096 channels), else read
- * again. Heads: a warp per head of a token. Contract: kernels/ops.h. */
+/* Row normalisation: layer norm (plain and modulated), RMS norm; the per-head RMS norm + rotation of q and k. Norms: a CTA
+ * per row, the row in registers between the two passes where it fits (to 4096 channels), else read again. Heads: a warp per
+ * head of a token; where a head is 8, 16, ... 256 values that lie in chunks, a lane takes 8 of them and its neighbours the
+ * rest, for a few heads that share the token's rotation. Contract: kernels/ops.h. */
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/slots.h"
 
@@ -192,6 +193,97 @@ template <class E> FX_KERNEL FX_BOUNDS(HEADS_PER_CTA *FX_WARP) rope_kernel(rope_
     }
 }
 
+/* ---- q and k of bf16 in chunks of 16 bytes ---- */
+
+enum { CHUNK = 8, SHARING = 4, CHUNK_THREADS = 128 }; /* values per lane; heads that one lane goes through */
+
+struct alignas(16) head_chunk {
+    uint16_t v[CHUNK];
+};
+
+FX_DEVICE void get_eight(const float *p, float out[CHUNK])
+{
+    FX_UNROLL for (int k = 0; k < CHUNK; k += 4)
+    {
+        const fx_vec<4> q = fx_get_vec<4>(p, k);
+        FX_UNROLL for (int j = 0; j < 4; j++) out[k + j] = q.v[j];
+    }
+}
+
+FX_DEVICE head_chunk turned(const float x[CHUNK], const float w[CHUNK], const float cs[CHUNK], float inverse,
+                            bool weighted, bool turn)
+{
+    head_chunk r;
+    FX_UNROLL for (int k = 0; k < CHUNK; k += 2)
+    {
+        float u = x[k] * inverse, v = x[k + 1] * inverse;
+        if (weighted) u *= w[k], v *= w[k + 1];
+        const float c = cs[k], s = cs[k + 1], t = u * c - v * s;
+        r.v[k] = fx_round_bf16(turn ? t : u);
+        r.v[k + 1] = fx_round_bf16(turn ? v * c + u * s : v);
+    }
+    return r;
+}
+
+/* items: tokens * parts of SHARING heads; lanes: n / CHUNK, a power of two. Lanes past the end go along for the sums. */
+FX_KERNEL FX_BOUNDS(CHUNK_THREADS) rope_chunk_kernel(rope_args<uint16_t> a, int lanes, unsigned parts)
+{
+    const int lane = fx_tid() % lanes, at = lane * CHUNK;
+    const int64_t item = (fx_cta() * CHUNK_THREADS + fx_tid()) / lanes;
+    const bool there = item < a.items;
+    const unsigned mine = there ? (unsigned)item : 0, token = mine / parts, first = mine % parts * SHARING;
+    const uint16_t *in = a.x + token * a.x_token + first * a.x_head + at;
+    uint16_t *out = a.y + token * a.y_token + first * a.y_head + at;
+    float w[CHUNK] = {}, cs[CHUNK] = {}, x[SHARING][CHUNK];
+    if (a.w) get_eight(a.w + at, w);
+    if (a.cs) get_eight(a.cs + token * a.cs_token + at, cs);
+    FX_UNROLL for (int h = 0; h < SHARING; h++) if (there && first + h < (unsigned)a.heads)
+    {
+        const head_chunk c = *(const head_chunk *)(in + h * a.x_head);
+        FX_UNROLL for (int k = 0; k < CHUNK; k++) x[h][k] = fx_widen_bf16(c.v[k]);
+    }
+    FX_UNROLL for (int h = 0; h < SHARING; h++)
+    {
+        const bool here = there && first + h < (unsigned)a.heads;
+        float inverse = 1.0f;
+        if (a.w) {
+            float sum = 0;
+            FX_UNROLL for (int k = 0; k < CHUNK; k++) sum += here ? x[h][k] * x[h][k] : 0.0f;
+            for (int far = lanes / 2; far; far /= 2) sum += fx_swap_xor(sum, far);
+            inverse = 1.0f / sqrtf(sum / (float)a.n + a.eps);
+        }
+        if (here) *(head_chunk *)(out + h * a.y_head) = turned(x[h], w, cs, inverse, a.w, a.cs);
+    }
+}
+
+bool in_chunks(const rope_args<uint16_t> &a)
+{
+    const int lanes = a.n / CHUNK;
+    return a.n % CHUNK == 0 && lanes > 0 && lanes <= FX_WARP && (lanes & (lanes - 1)) == 0 &&
+           ((uintptr_t)a.y | (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)a.cs) % 16 == 0 &&
+           (a.y_token | a.y_head | a.x_token | a.x_head) % CHUNK == 0 && a.cs_token % 4 == 0 &&
+           a.items < (int64_t)1 << 31;
+}
+
+bool in_chunks(const rope_args<float> &)
+{
+    return false;
+}
+
+fx_status rope_chunks(fx_backend *be, rope_args<uint16_t> a)
+{
+    const int lanes = a.n / CHUNK;
+    const int64_t tokens = a.items / a.heads, parts = (a.heads + SHARING - 1) / SHARING;
+    a.items = tokens * parts;
+    const fx_dim3 grid((unsigned)((a.items * lanes + CHUNK_THREADS - 1) / CHUNK_THREADS));
+    return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, (unsigned)parts);
+}
+
+fx_status rope_chunks(fx_backend *, const rope_args<float> &)
+{
+    return FX_OK; /* never: see in_chunks */
+}
+
 template <class E>
 fx_status rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps)
 {
@@ -209,6 +301,7 @@ fx_status rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor 
                             x.shape[0] * x.shape[1],
                             (int)x.shape[2],
                             eps};
+    if (in_chunks(a)) return rope_chunks(be, a);
     const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
     return FX_LAUNCH(be, grid, HEADS_PER_CTA * FX_WARP, 0, rope_kernel<E>, a);
 }
