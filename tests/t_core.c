@@ -1,13 +1,15 @@
 /* runtime/core: status and messages, views, float formats (every 16-bit value and every rounding boundary),
- * the arena and what it refuses, the clock and memory readings. */
+ * the arena and what it refuses, the clock and memory readings, results kept in files. */
 #include "tests/test.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include "runtime/core/arena.h"
+#include "runtime/core/cache.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
 #include "runtime/core/status.h"
@@ -281,8 +283,85 @@ static void t_clock(void)
     fx_arena_close(&a);
 }
 
+/* ---- results kept between runs ---- */
+
+static bool cached(const char *key, const char *want)
+{
+    void *data = NULL;
+    size_t bytes = 0;
+    const bool found = fx_cache_read("test", key, strlen(key), &data, &bytes);
+    const bool equal = found && bytes == strlen(want) && !memcmp(data, want, bytes + 1);
+    free(data);
+    return equal;
+}
+
+static int entries(const char *dir)
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (const struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.';
+    if (d) closedir(d);
+    return n;
+}
+
+static void t_cache(void)
+{
+    char dir[4096], deep[4200], file[4400], text[300] = "";
+    snprintf(dir, sizeof dir, "%s/fx_cache.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    T_CHECK(mkdtemp(dir) != NULL, "mkdtemp");
+    snprintf(deep, sizeof deep, "%s/a/b", dir);
+    T_CHECK(!setenv("FLUXPAR_CACHE", deep, 1), "setenv");
+    T_CHECK(!cached("key", "value"), "found before it was written");
+    fx_cache_write("test", "key", 3, "value", 5);
+    fx_cache_write("test", "other", 5, "", 0);
+    T_CHECK(cached("key", "value") && cached("other", "") && !cached("ke", "value"),
+            "what was written is not read");
+    fx_cache_write("test", "key", 3, "later value", 11);
+    T_CHECK(cached("key", "later value") && entries(deep) == 2, "%d files", entries(deep));
+
+    /* a changed byte anywhere, a cut, and more bytes than the header says */
+    snprintf(file, sizeof file, "find %s -name 'test-*' -size +50c", deep);
+    FILE *list = popen(file, "r");
+    T_CHECK(list && fgets(file, 300, list), "the file of 'key' is not there");
+    if (list) pclose(list);
+    file[strcspn(file, "\n")] = 0;
+    FILE *f = fopen(file, "r");
+    const size_t size = f ? fread(text, 1, sizeof text, f) : 0;
+    if (f) fclose(f);
+    T_CHECK(size == 40 + 3 + 11, "%zu bytes", size);
+    for (size_t i = 0; i < size; i++) {
+        text[i] ^= 4;
+        f = fopen(file, "w");
+        if (f) fwrite(text, 1, size, f), fclose(f);
+        T_CHECK(!cached("key", "later value"), "byte %zu changed and nobody minds", i);
+        text[i] ^= 4;
+    }
+    f = fopen(file, "w");
+    if (f) fwrite(text, 1, size - 1, f), fclose(f);
+    T_CHECK(!cached("key", "later value"), "a cut file is read");
+    fx_cache_write("test", "key", 3, "again", 5);
+    T_CHECK(cached("key", "again"), "a spoilt file is not replaced");
+
+    /* no folder can be made, and none is wanted */
+    T_CHECK(!setenv("FLUXPAR_CACHE", "/dev/null/x", 1), "setenv");
+    fx_cache_write("test", "key", 3, "value", 5);
+    T_CHECK(!cached("key", "value"), "/dev/null/x keeps things");
+    T_CHECK(!setenv("FLUXPAR_CACHE", "", 1), "setenv");
+    fx_cache_write("test", "key", 3, "value", 5);
+    T_CHECK(!cached("key", "value"), "no folder keeps things");
+    unsetenv("FLUXPAR_CACHE");
+    T_CHECK(!setenv("XDG_CACHE_HOME", dir, 1), "setenv");
+    fx_cache_write("test", "key", 3, "value", 5);
+    snprintf(deep, sizeof deep, "%s/fluxpar", dir);
+    T_CHECK(cached("key", "value") && entries(deep) == 1, "not in XDG_CACHE_HOME");
+    unsetenv("XDG_CACHE_HOME");
+    snprintf(file, sizeof file, "rm -rf '%s'", dir);
+    T_CHECK(system(file) == 0, "rm");
+}
+
 int main(void)
 {
+    t_cache();
     t_status();
     t_log();
     t_views();
