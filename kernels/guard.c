@@ -103,16 +103,17 @@ static void scratch_of(fx_watch *seen, void *scratch, size_t bytes)
     seen->scratch_bytes = bytes;
 }
 
-static fx_status guard_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+static fx_status guard_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                      fx_act act, size_t *bytes)
 {
-    FX_TRY(CALL(linear_scratch, y, x, w, bytes));
+    FX_TRY(CALL(linear_scratch, y, x, w, b, act, bytes));
     return with_canaries(bytes);
 }
 
-static fx_status guard_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                      const int pad[4], size_t *bytes)
+static fx_status guard_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                      int stride, const int pad[4], size_t *bytes)
 {
-    FX_TRY(CALL(conv2d_scratch, y, x, w, stride, pad, bytes));
+    FX_TRY(CALL(conv2d_scratch, y, x, w, b, stride, pad, bytes));
     return with_canaries(bytes);
 }
 
@@ -129,7 +130,7 @@ static fx_status guard_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weigh
 {
     fx_watch seen = watch(be, "linear");
     size_t bytes = 0;
-    FX_TRY(CALL(linear_scratch, y, x, w, &bytes));
+    FX_TRY(CALL(linear_scratch, y, x, w, b, act, &bytes));
     scratch_of(&seen, scratch, bytes);
     weight(be, &seen, &w);
     IN(x), IN(b), OUT(y);
@@ -141,7 +142,7 @@ static fx_status guard_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weigh
 {
     fx_watch seen = watch(be, "conv2d");
     size_t bytes = 0;
-    FX_TRY(CALL(conv2d_scratch, y, x, w, stride, pad, &bytes));
+    FX_TRY(CALL(conv2d_scratch, y, x, w, b, stride, pad, &bytes));
     scratch_of(&seen, scratch, bytes);
     weight(be, &seen, &w);
     IN(x), IN(b), OUT(y);

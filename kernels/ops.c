@@ -52,7 +52,7 @@ fx_status fx_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_te
     size_t bytes = 0;
     void *scratch = NULL;
     fx_status st;
-    FX_TRY_OUT(be->ops->linear_scratch(be, y, x, w, &bytes));
+    FX_TRY_OUT(be->ops->linear_scratch(be, y, x, w, b, act, &bytes));
     FX_TRY_OUT(take_scratch(be, "linear", bytes, &scratch));
     FX_TRY_OUT(be->ops->linear(be, y, x, w, b, act, scratch));
 out:
@@ -90,7 +90,7 @@ fx_status fx_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_te
     size_t bytes = 0;
     void *scratch = NULL;
     fx_status st;
-    FX_TRY_OUT(be->ops->conv2d_scratch(be, y, x, w, stride, pad, &bytes));
+    FX_TRY_OUT(be->ops->conv2d_scratch(be, y, x, w, b, stride, pad, &bytes));
     FX_TRY_OUT(take_scratch(be, "conv2d", bytes, &scratch));
     FX_TRY_OUT(be->ops->conv2d(be, y, x, w, b, stride, pad, scratch));
 out:

@@ -24,8 +24,9 @@
  *
  * The graph calls the fx_<op> functions below; they check shapes and dtypes once for all backends, provide
  * scratch from the arena and call the table. Error budgets, per element: u|y| is the one rounding of the
- * output, u = 2^-24 for f32, 2^-8 for bf16, 2^-11 for f16; e = 2^-24 counts f32 roundings on the way. Checked
- * by tests/check_ops. */
+ * output, u = 2^-24 for f32, 2^-8 for bf16, 2^-11 for f16; e = 2^-24 counts f32 roundings on the way. The tensor cores of
+ * `cuda` do not round the sums of a step of 16 products, they cut them, and what is cut adds up in one direction: there K/16
+ * stands for 2 sqrt(K) where it is more. Checked by tests/check_ops. */
 #ifndef FX_KERNELS_OPS_H
 #define FX_KERNELS_OPS_H
 
@@ -63,10 +64,11 @@ typedef struct fx_ops {
     size_t (*packed_bytes)(fx_backend *, const fx_weight *w);
     fx_status (*pack)(fx_backend *, const fx_weight *w, const void *src, void *dst);
 
-    /* Scratch, and the moment to create primitives: called while planning with the real shapes (data may be
-     * unmapped). */
-    fx_status (*linear_scratch)(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
-    fx_status (*conv2d_scratch)(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+    /* Scratch, and the moment to create primitives and to try which is fastest: called while planning with the real shapes
+     * (data may be unmapped, but for weights and b). */
+    fx_status (*linear_scratch)(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                                size_t *bytes);
+    fx_status (*conv2d_scratch)(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                                 const int pad[4], size_t *bytes);
     fx_status (*attention_scratch)(fx_backend *, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes);
 

@@ -17,15 +17,16 @@ static size_t plan_packed_bytes(fx_backend *be, const fx_weight *w)
     return inner_of(be)->ops->packed_bytes(inner_of(be), w);
 }
 
-static fx_status plan_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+static fx_status plan_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                     fx_act act, size_t *bytes)
 {
-    return inner_of(be)->ops->linear_scratch(inner_of(be), y, x, w, bytes);
+    return inner_of(be)->ops->linear_scratch(inner_of(be), y, x, w, b, act, bytes);
 }
 
-static fx_status plan_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                     const int pad[4], size_t *bytes)
+static fx_status plan_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                     int stride, const int pad[4], size_t *bytes)
 {
-    return inner_of(be)->ops->conv2d_scratch(inner_of(be), y, x, w, stride, pad, bytes);
+    return inner_of(be)->ops->conv2d_scratch(inner_of(be), y, x, w, b, stride, pad, bytes);
 }
 
 static fx_status plan_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)

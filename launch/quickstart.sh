@@ -61,10 +61,11 @@ install_packages() {
 }
 
 build() {
-    local log=$root/build/quickstart.log
+    local log=$root/build/quickstart.log cuda=()
+    if nvidia-smi -L >/dev/null 2>&1; then cuda=(-DFX_CUDA=AUTO); fi # a GPU: its backend too, where the toolkit and cuDNN are
     mkdir -p "$root/build"
     say "building in $root/build with $jobs jobs"
-    if ! { cmake -S "$root" -B "$root/build" -DCMAKE_BUILD_TYPE=Release && cmake --build "$root/build" -j "$jobs" --target fluxpar; } >"$log" 2>&1; then
+    if ! { cmake -S "$root" -B "$root/build" -DCMAKE_BUILD_TYPE=Release "${cuda[@]}" && cmake --build "$root/build" -j "$jobs" --target fluxpar; } >"$log" 2>&1; then
         tail -n 30 "$log" >&2
         die "the build failed; the whole log is $log"
     fi

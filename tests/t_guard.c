@@ -55,9 +55,10 @@ static void complains(fx_status st, fx_status want, const char *words)
 static enum { RIGHT, SHORT, GAP, INPUT, WEIGHT, NOT_A_NUMBER, BEFORE, BEHIND, REFUSES } mistake;
 enum { SCRATCH = 99 };
 
-static fx_status bad_scratch(fx_backend *b, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+static fx_status bad_scratch(fx_backend *b, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor bias, fx_act act,
+                             size_t *bytes)
 {
-    (void)b, (void)y, (void)x, (void)w;
+    (void)b, (void)y, (void)x, (void)w, (void)bias, (void)act;
     *bytes = SCRATCH;
     return FX_OK;
 }

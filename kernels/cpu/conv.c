@@ -4,10 +4,10 @@
 #include "kernels/cpu/internal.h"
 #include "kernels/cpu/multi.h"
 
-fx_status fx_cpu_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                const int pad[4], size_t *bytes)
+fx_status fx_cpu_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                int stride, const int pad[4], size_t *bytes)
 {
-    (void)be, (void)y, (void)x, (void)w, (void)stride, (void)pad;
+    (void)be, (void)y, (void)x, (void)w, (void)b, (void)stride, (void)pad;
     *bytes = 0;
     return FX_OK;
 }

@@ -118,8 +118,9 @@ void fx_cpu_gather(fx_dtype operand, fx_dtype dtype, const void *src, int64_t n,
 /* ---- slots ---- */
 size_t fx_cpu_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_cpu_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
-fx_status fx_cpu_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
-fx_status fx_cpu_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+fx_status fx_cpu_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                                size_t *bytes);
+fx_status fx_cpu_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                                 const int pad[4], size_t *bytes);
 fx_status fx_cpu_attention_scratch(fx_backend *, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes);
 fx_status fx_cpu_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,

@@ -15,9 +15,10 @@ fx_status fx_cpu_pack(fx_backend *be, const fx_weight *w, const void *src, void 
     return FX_OK;
 }
 
-fx_status fx_cpu_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+fx_status fx_cpu_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                fx_act act, size_t *bytes)
 {
-    (void)be, (void)y, (void)x, (void)w;
+    (void)be, (void)y, (void)x, (void)w, (void)b, (void)act;
     *bytes = 0;
     return FX_OK;
 }

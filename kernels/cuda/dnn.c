@@ -1,6 +1,8 @@
 /* cuDNN's graph interface: tensors, plans by shape, execution. What runs is the first choice of the heuristics, at a size
- * that does not depend on the ranks, that the real size can be planned with; the fallback list only when there is none. */
+ * that does not depend on the ranks, that the real size can be planned with; the fallback list only when there is none. A
+ * plan made once is read back by later runs. */
 #include "kernels/cuda/internal.h"
+#include "runtime/core/cache.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +36,73 @@ fx_status fx_dnn_describe(const fx_dnn_tensor *t, cudnnBackendDescriptor_t *out)
     return FX_OK;
 }
 
+/* Files the plan in the list; NULL: no memory. */
+static fx_dnn_plan *keep(fx_cuda *c, const void *key, size_t key_bytes, cudnnBackendDescriptor_t plan)
+{
+    fx_dnn_plan *p = calloc(1, sizeof *p);
+    if (!p || key_bytes > sizeof p->key) {
+        free(p);
+        cudnnBackendDestroyDescriptor(plan);
+        return NULL;
+    }
+    *p = (fx_dnn_plan){.next = c->dnn_plans, .plan = plan, .key_bytes = key_bytes};
+    memcpy(p->key, key, key_bytes);
+    c->dnn_plans = p;
+    return p;
+}
+
+/* ---- between runs: the library's own text of a plan, compiled kernels included ---- */
+
+static const char kind[] = "cudnn";
+
+static bool restore(const fx_cuda *c, const char *json, size_t bytes, cudnnBackendDescriptor_t *plan)
+{
+    int64_t workspace = 0, got = 0;
+    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan) != CUDNN_STATUS_SUCCESS)
+        return false;
+    if (cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->dnn) ==
+            CUDNN_STATUS_SUCCESS &&
+        cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                 (int64_t)bytes, json) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendFinalize(*plan) == CUDNN_STATUS_SUCCESS &&
+        cudnnBackendGetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
+                                 &workspace) == CUDNN_STATUS_SUCCESS &&
+        workspace <= (int64_t)c->workspace_bytes)
+        return true;
+    cudnnBackendDestroyDescriptor(*plan);
+    return false;
+}
+
+static fx_dnn_plan *recall(fx_cuda *c, const void *key, size_t key_bytes)
+{
+    cudnnBackendDescriptor_t plan;
+    void *json;
+    size_t bytes;
+    if (!fx_cuda_recall(c, kind, key, key_bytes, &json, &bytes)) return NULL;
+    const bool good = restore(c, json, bytes, &plan);
+    free(json);
+    return good ? keep(c, key, key_bytes, plan) : NULL;
+}
+
+static void remember(const fx_cuda *c, const void *key, size_t key_bytes, cudnnBackendDescriptor_t plan)
+{
+    int64_t n = 0, got = 0;
+    if (cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &n,
+                                 NULL) != CUDNN_STATUS_SUCCESS ||
+        n <= 0 || n > FX_CACHE_MAX)
+        return;
+    char *json = malloc((size_t)n);
+    if (json && cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                         n, &got, json) == CUDNN_STATUS_SUCCESS)
+        fx_cuda_remember(c, kind, key, key_bytes, json, (size_t)got);
+    free(json);
+}
+
 fx_dnn_plan *fx_dnn_find(fx_cuda *c, const void *key, size_t key_bytes)
 {
     for (fx_dnn_plan *p = c->dnn_plans; p; p = p->next)
         if (p->key_bytes == key_bytes && !memcmp(p->key, key, key_bytes)) return p;
-    return NULL;
+    return recall(c, key, key_bytes);
 }
 
 /* ---- planning ---- */
@@ -132,30 +196,72 @@ static fx_status list_choices(cudnnBackendDescriptor_t graph, cudnnBackendHeurMo
     return FX_OK;
 }
 
-static bool alike(const choice *a, const choice *b, bool knobs)
+/* The same engine with the same settings for another graph; *config NULL: the library refuses. */
+static fx_status config_for(cudnnBackendDescriptor_t graph, const choice *like,
+                            cudnnBackendDescriptor_t *config)
 {
-    return a->engine == b->engine &&
-           (!knobs || (a->knobs == b->knobs && !memcmp(a->knob, b->knob, sizeof a->knob)));
+    cudnnBackendDescriptor_t engine, knob[KNOBS], made;
+    const int64_t knobs = like->knobs < KNOBS ? like->knobs : KNOBS;
+    bool ok = true;
+    *config = NULL;
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &made));
+    DNN_SET(engine, ENGINE_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
+    DNN_SET(engine, ENGINE_GLOBAL_INDEX, INT64, 1, &like->engine);
+    for (int64_t i = 0; i < knobs; i++) {
+        const cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)like->knob[i][0];
+        FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[i]));
+        DNN_SET(knob[i], KNOB_CHOICE_KNOB_TYPE, KNOB_TYPE, 1, &type);
+        DNN_SET(knob[i], KNOB_CHOICE_KNOB_VALUE, INT64, 1, &like->knob[i][1]);
+        ok = ok && cudnnBackendFinalize(knob[i]) == CUDNN_STATUS_SUCCESS;
+    }
+    ok = ok && cudnnBackendFinalize(engine) == CUDNN_STATUS_SUCCESS &&
+         cudnnBackendSetAttribute(made, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                  &engine) == CUDNN_STATUS_SUCCESS &&
+         (!knobs ||
+          cudnnBackendSetAttribute(made, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                   knobs, knob) == CUDNN_STATUS_SUCCESS) &&
+         cudnnBackendFinalize(made) == CUDNN_STATUS_SUCCESS;
+    for (int64_t i = 0; i < knobs; i++) cudnnBackendDestroyDescriptor(knob[i]);
+    cudnnBackendDestroyDescriptor(engine);
+    if (ok)
+        *config = made;
+    else
+        cudnnBackendDestroyDescriptor(made);
+    return FX_OK;
 }
 
-/* The plan for the graph by the first of like's choices that the library lists for the graph itself, too: with the same
- * settings, else at least the same engine. None
- * in common: the graph's own first. Nothing at all: *plan stays NULL. */
+static fx_status plan_like(fx_cuda *c, cudnnBackendDescriptor_t graph, const choice *like,
+                           cudnnBackendDescriptor_t *plan)
+{
+    cudnnBackendDescriptor_t config;
+    *plan = NULL;
+    FX_TRY(config_for(graph, like, &config));
+    if (!config) return FX_OK;
+    FX_TRY(plan_of(c, config, plan));
+    cudnnBackendDestroyDescriptor(config);
+    return FX_OK;
+}
+
+/* The plan for the graph by the first of like's choices that can do it, with the same settings; none can: the graph's own first.
+ * Nothing at all: *plan stays NULL. */
 static fx_status try_mode(fx_cuda *c, cudnnBackendDescriptor_t graph, cudnnBackendDescriptor_t like,
                           cudnnBackendHeurMode_t mode, cudnnBackendDescriptor_t *plan)
 {
     static choice mine[CHOICES], theirs[CHOICES];
     int64_t n = 0, m = 0;
     *plan = NULL;
-    FX_TRY(list_choices(graph, mode, mine, &n));
     FX_TRY(list_choices(like, mode, theirs, &m));
-    for (int strict = 1; strict >= 0; strict--)
-        for (int64_t i = 0; i < m && !*plan; i++)
-            for (int64_t j = 0; j < n && !*plan; j++)
-                if (alike(&theirs[i], &mine[j], strict)) FX_TRY(plan_of(c, mine[j].config, plan));
-    for (int64_t j = 0; j < n && !*plan; j++) FX_TRY(plan_of(c, mine[j].config, plan));
-    for (int64_t i = 0; i < n; i++) cudnnBackendDestroyDescriptor(mine[i].config);
-    for (int64_t i = 0; i < m; i++) cudnnBackendDestroyDescriptor(theirs[i].config);
+    for (int64_t i = 0; i < m; i++) {
+        if (!*plan) FX_TRY(plan_like(c, graph, &theirs[i], plan));
+        cudnnBackendDestroyDescriptor(theirs[i].config);
+    }
+    if (*plan) return FX_OK;
+    FX_TRY(list_choices(graph, mode, mine, &n));
+    for (int64_t j = 0; j < n; j++) {
+        if (!*plan) FX_TRY(plan_of(c, mine[j].config, plan));
+        cudnnBackendDestroyDescriptor(mine[j].config);
+    }
     return FX_OK;
 }
 
@@ -163,21 +269,16 @@ fx_status fx_dnn_make(fx_cuda *c, const void *key, size_t key_bytes, fx_dnn_ops 
                       fx_dnn_plan **out)
 {
     cudnnBackendDescriptor_t graph, model, plan = NULL;
-    fx_dnn_plan *p = calloc(1, sizeof *p);
-    FX_CHECK(p && key_bytes <= sizeof p->key, FX_ENOMEM, "no memory for a plan of cuDNN");
     FX_TRY(graph_of(c, real, &graph));
     FX_TRY(graph_of(c, like, &model));
     FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_A, &plan));
     if (!plan) FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_FALLBACK, &plan));
     cudnnBackendDestroyDescriptor(graph);
     cudnnBackendDestroyDescriptor(model);
-    if (!plan) {
-        free(p);
-        return FX_FAIL(FX_EDEVICE, "cuDNN %zu has no kernel for this shape", cudnnGetVersion());
-    }
-    *p = (fx_dnn_plan){.next = c->dnn_plans, .plan = plan, .key_bytes = key_bytes};
-    memcpy(p->key, key, key_bytes);
-    c->dnn_plans = *out = p;
+    FX_CHECK(plan, FX_EDEVICE, "cuDNN %zu has no kernel for this shape", cudnnGetVersion());
+    remember(c, key, key_bytes, plan);
+    *out = keep(c, key, key_bytes, plan);
+    FX_CHECK(*out, FX_ENOMEM, "no memory for a plan of cuDNN");
     return FX_OK;
 }
 

@@ -1,18 +1,11 @@
 /* Matrix products through cuBLASLt. Row-major y[M,N] = x[M,K] w[N,K]^T is, in the library's column-major view,
- * y^T[N,M] = op_T(w[K,N]) x[K,M]: the TN form. One algorithm per (N, K, types, epilogue), chosen once at a fixed M and
- * without split-K, so that a row has the same bits whatever the number of rows beside it. */
+ * y^T[N,M] = op_T(w[K,N]) x[K,M]: the TN form. One reference algorithm per (N, K, types, epilogue), chosen at a fixed M and
+ * without split-K, so that a row has the same bits whatever the number of rows beside it; large products take the fastest one
+ * that is proved to give those bits (tune.c). */
 #include "kernels/cuda/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-struct fx_lt_plan {
-    fx_lt_plan *next;
-    fx_lt_key key;
-    cublasLtMatmulDesc_t op;
-    cublasLtMatrixLayout_t w, x, y;
-    cublasLtMatmulAlgo_t algo;
-};
 
 enum { CHOICES = 64, FIXED_M = 4608 }; /* rows of 1024x1024: where the time goes */
 
@@ -63,6 +56,11 @@ static fx_status describe(fx_lt_plan *p, int64_t m)
     return set_layout(&p->y, k->out, k->n, m, k->ldy, k->batch, k->stride_y);
 }
 
+static bool has_bias(const fx_lt_key *k)
+{
+    return k->epilogue == CUBLASLT_EPILOGUE_BIAS || k->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
+}
+
 static void forget(fx_lt_plan *p)
 {
     if (p->op) cublasLtMatmulDescDestroy(p->op);
@@ -108,27 +106,65 @@ static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulHeurist
     return FX_OK;
 }
 
-/* The first of the library's choices at this M that splits no sum and that also runs the real M. */
-static fx_status choose(fx_cuda *c, fx_lt_plan *p, int64_t m, bool *found)
+/* The library's choices at this number of rows that split no sum and also run the real one, best first. */
+static fx_status choices(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulAlgo_t algo[], int *n)
 {
-    cublasLtMatmulHeuristicResult_t result[CHOICES];
+    cublasLtMatmulHeuristicResult_t result[CHOICES], check;
     int got;
-    *found = false;
+    *n = 0;
     FX_TRY(ask(c, p, m, result, &got));
     if (m != p->key.m) {
         forget(p);
         FX_TRY(describe(p, p->key.m));
     }
-    for (int i = 0; i < got && !*found; i++) {
-        cublasLtMatmulHeuristicResult_t check;
+    for (int i = 0; i < got; i++) {
         if (result[i].state != CUBLAS_STATUS_SUCCESS || !unsplit(&result[i].algo)) continue;
         if (cublasLtMatmulAlgoCheck(c->lt, p->op, p->w, p->x, p->y, p->y, &result[i].algo, &check) !=
                 CUBLAS_STATUS_SUCCESS ||
             check.workspaceSize > c->workspace_bytes)
             continue;
-        p->algo = result[i].algo;
-        *found = true;
+        algo[(*n)++] = result[i].algo;
     }
+    return FX_OK;
+}
+
+static const char kind[] = "product";
+
+/* The winner of an earlier run's trial. */
+static bool recall(fx_cuda *c, fx_lt_plan *p)
+{
+    cublasLtMatmulHeuristicResult_t check;
+    cublasLtMatmulAlgo_t algo;
+    void *data;
+    size_t bytes;
+    if (!fx_cuda_recall(c, kind, &p->key, sizeof p->key, &data, &bytes)) return false;
+    const bool whole = bytes == sizeof algo;
+    if (whole) memcpy(&algo, data, sizeof algo);
+    free(data);
+    if (!whole ||
+        cublasLtMatmulAlgoCheck(c->lt, p->op, p->w, p->x, p->y, p->y, &algo, &check) !=
+            CUBLAS_STATUS_SUCCESS ||
+        check.workspaceSize > c->workspace_bytes)
+        return false;
+    p->algo = algo;
+    return true;
+}
+
+static fx_status choose(fx_cuda *c, fx_lt_plan *p)
+{
+    cublasLtMatmulAlgo_t algo[CHOICES];
+    const fx_lt_key *k = &p->key;
+    int n;
+    FX_TRY(choices(c, p, FIXED_M, algo, &n));
+    if (!n) FX_TRY(choices(c, p, k->m, algo, &n));
+    FX_CHECK(n, FX_EDEVICE, "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld]^T",
+             (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k, (long long)k->n,
+             (long long)k->k);
+    p->algo = algo[0];
+    if (!fx_lt_worth_a_trial(k) || recall(c, p)) return FX_OK;
+    FX_TRY(choices(c, p, k->m, algo, &n));
+    FX_TRY(fx_lt_tune(c, p, algo, n));
+    fx_cuda_remember(c, kind, k, sizeof *k, &p->algo, sizeof p->algo);
     return FX_OK;
 }
 
@@ -139,13 +175,7 @@ static fx_status plan_of(fx_cuda *c, const fx_lt_key *key, fx_lt_plan **out)
     fx_lt_plan *p = calloc(1, sizeof *p);
     FX_CHECK(p, FX_ENOMEM, "no memory for a matrix product's plan");
     p->key = *key;
-    bool found = false;
-    fx_status st = choose(c, p, FIXED_M, &found);
-    if (!st && !found) st = choose(c, p, key->m, &found);
-    if (!st && !found)
-        st = FX_FAIL(FX_EDEVICE, "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld]^T",
-                     (long long)key->m, (long long)key->n, (long long)key->m, (long long)key->k,
-                     (long long)key->n, (long long)key->k);
+    const fx_status st = choose(c, p);
     if (st) {
         free_plan(p);
         return st;
@@ -155,16 +185,27 @@ static fx_status plan_of(fx_cuda *c, const fx_lt_key *key, fx_lt_plan **out)
     return FX_OK;
 }
 
+fx_status fx_cuda_gemm_prepare(fx_backend *be, const fx_lt_key *key)
+{
+    fx_lt_plan *p;
+    return plan_of(fx_cuda_of(be), key, &p);
+}
+
+fx_status fx_lt_run(const fx_cuda *c, const fx_lt_plan *p, const cublasLtMatmulAlgo_t *algo, float alpha,
+                    void *y, const void *x, const void *w, const void *bias)
+{
+    const float zero = 0;
+    if (has_bias(&p->key))
+        FX_LT(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    FX_LT(cublasLtMatmul(c->lt, p->op, &alpha, w, p->w, x, p->x, &zero, y, p->y, y, p->y, algo, c->workspace,
+                         c->workspace_bytes, c->stream));
+    return FX_OK;
+}
+
 fx_status fx_cuda_gemm(fx_backend *be, const fx_lt_key *key, float alpha, void *y, const void *x,
                        const void *w, const void *bias)
 {
-    fx_cuda *c = fx_cuda_of(be);
-    const float zero = 0;
     fx_lt_plan *p;
-    FX_TRY(plan_of(c, key, &p));
-    if (bias) /* a plan without one has no such epilogue */
-        FX_LT(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
-    FX_LT(cublasLtMatmul(c->lt, p->op, &alpha, w, p->w, x, p->x, &zero, y, p->y, y, p->y, &p->algo,
-                         c->workspace, c->workspace_bytes, c->stream));
-    return FX_OK;
+    FX_TRY(plan_of(fx_cuda_of(be), key, &p));
+    return fx_lt_run(fx_cuda_of(be), p, &p->algo, alpha, y, x, w, bias);
 }

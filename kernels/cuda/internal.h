@@ -19,7 +19,13 @@ typedef struct fx_lt_key {
     int64_t m, n, k, ldw, ldx, ldy, batch, stride_w, stride_x, stride_y;
     int32_t in, out, epilogue, w_plain, align; /* cudaDataType_t; w_plain: w is [k,n], not transposed */
 } fx_lt_key;
-typedef struct fx_lt_plan fx_lt_plan;
+typedef struct fx_lt_plan {
+    struct fx_lt_plan *next;
+    fx_lt_key key;
+    cublasLtMatmulDesc_t op;
+    cublasLtMatrixLayout_t w, x, y;
+    cublasLtMatmulAlgo_t algo;
+} fx_lt_plan;
 typedef struct fx_dnn_plan fx_dnn_plan;
 typedef struct fx_cuda_bias {
     const void *f32; /* the vector's address; NULL: an empty place */
@@ -38,6 +44,7 @@ typedef struct fx_cuda {
     fx_cuda_bias *biases;   /* hashed by address */
     size_t bias_places, bias_count;
     char text[160];
+    int processors; /* of the device */
 } fx_cuda;
 
 static inline fx_cuda *fx_cuda_of(const fx_backend *be)
@@ -65,10 +72,26 @@ fx_status fx_cuda_failed(const char *what, const char *why);
 cudaStream_t fx_cuda_stream(const fx_backend *);
 fx_status fx_cuda_launched(const char *kernel); /* after a launch: its status */
 
+/* ---- open.c: between runs (runtime/core/cache.h), for this device and these libraries; key: at most 256 bytes ---- */
+bool fx_cuda_recall(const fx_cuda *, const char *kind, const void *key, size_t key_bytes, void **data,
+                    size_t *bytes);
+void fx_cuda_remember(const fx_cuda *, const char *kind, const void *key, size_t key_bytes, const void *data,
+                      size_t bytes);
+
 /* ---- gemm.c: y = alpha x w^T, or x w with w_plain; row-major, batched by strides; epilogue of cuBLASLt ---- */
 fx_status fx_cuda_gemm(fx_backend *, const fx_lt_key *, float alpha, void *y, const void *x, const void *w,
                        const void *bias);
+/* Chooses the algorithm, unless it is chosen: while planning, so that the trials of large products are over before ranks
+ * wait for each other. */
+fx_status fx_cuda_gemm_prepare(fx_backend *, const fx_lt_key *);
 void fx_cuda_gemm_close(fx_cuda *);
+/* The product by an algorithm, on the state's stream. */
+fx_status fx_lt_run(const fx_cuda *, const fx_lt_plan *, const cublasLtMatmulAlgo_t *, float alpha, void *y,
+                    const void *x, const void *w, const void *bias);
+
+/* ---- tune.c: p->algo becomes the fastest of n algorithms and itself that gives its bits ---- */
+bool fx_lt_worth_a_trial(const fx_lt_key *);
+fx_status fx_lt_tune(fx_cuda *, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n);
 
 /* ---- bias.c: biases that bf16 holds exactly ---- */
 const void *fx_cuda_bf16_bias(const fx_cuda *, const void *f32); /* or NULL */
@@ -81,7 +104,7 @@ typedef struct fx_dnn_tensor {
     cudnnDataType_t type;
     int is_virtual, by_value;
 } fx_dnn_tensor;
-/* Finds the plan of a shape in the list, or NULL. */
+/* Finds the plan of a shape in the list, or one that an earlier run left; else NULL. */
 fx_dnn_plan *fx_dnn_find(fx_cuda *, const void *key, size_t key_bytes);
 /* One operation graph: finalised operations. */
 typedef struct fx_dnn_ops {
@@ -101,10 +124,11 @@ void fx_dnn_close(fx_cuda *);
 enum { FX_CUDA_CHANNELS = 8 }; /* convolutions: channels of packed weights are multiples of it */
 size_t fx_cuda_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_cuda_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
-fx_status fx_cuda_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
+fx_status fx_cuda_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                                 size_t *bytes);
 fx_status fx_cuda_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
                          void *scratch);
-fx_status fx_cuda_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+fx_status fx_cuda_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                                  const int pad[4], size_t *bytes);
 fx_status fx_cuda_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                          const int pad[4], void *scratch);

@@ -62,13 +62,6 @@ static int64_t block_rows(fx_tensor y)
     return rows < y.shape[0] ? rows : y.shape[0];
 }
 
-fx_status fx_cuda_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
-{
-    (void)be, (void)x, (void)w;
-    *bytes = (size_t)(block_rows(y) * y.shape[1]) * 4;
-    return FX_OK;
-}
-
 static fx_lt_key key_of(fx_tensor x, fx_weight w, int64_t rows, int64_t ldy, fx_dtype out, const void *y)
 {
     fx_lt_key key;
@@ -91,27 +84,49 @@ static int32_t epilogue_of(bool bias, fx_act act, fx_dtype y)
     return -1;
 }
 
+/* How a product is done: in one call of the library with its bias (as the library wants it) and epilogue, or by sums. */
+typedef struct form {
+    bool whole;
+    const void *bias;
+    fx_lt_key key; /* whole */
+} form;
+
+static form form_of(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act)
+{
+    form f = {0};
+    const bool biased = fx_present(b);
+    const int32_t epilogue = epilogue_of(biased, act, y.dtype);
+    if (biased && y.dtype != FX_F32)
+        f.bias = fx_cuda_bf16_bias(fx_cuda_of(be), b.data);
+    else if (biased && (uintptr_t)b.data % 16 == 0)
+        f.bias = b.data;
+    f.whole = epilogue >= 0 && biased == (f.bias != NULL);
+    if (!f.whole) return f;
+    f.key = key_of(x, w, x.shape[0], x.shape[0] > 1 ? y.stride[0] : w.n, y.dtype, y.data);
+    f.key.epilogue = epilogue;
+    return f;
+}
+
+fx_status fx_cuda_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                 fx_act act, size_t *bytes)
+{
+    const form f = form_of(be, y, x, w, b, act);
+    *bytes = f.whole ? 0 : (size_t)(block_rows(y) * y.shape[1]) * 4;
+    return f.whole ? fx_cuda_gemm_prepare(be, &f.key) : FX_OK;
+}
+
 fx_status fx_cuda_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
                          void *scratch)
 {
     const int64_t step = block_rows(y);
-    const bool biased = fx_present(b);
-    const void *bias = !biased                  ? NULL
-                       : y.dtype != FX_F32      ? fx_cuda_bf16_bias(fx_cuda_of(be), b.data)
-                       : (uintptr_t)b.data % 16 ? NULL
-                                                : b.data;
-    const int32_t epilogue = epilogue_of(biased, act, y.dtype);
-    if (epilogue >= 0 && !biased == !bias) {
-        fx_lt_key key = key_of(x, w, x.shape[0], x.shape[0] > 1 ? y.stride[0] : w.n, y.dtype, y.data);
-        key.epilogue = epilogue;
-        return fx_cuda_gemm(be, &key, 1, y.data, x.data, w.packed, bias);
-    }
+    const form f = form_of(be, y, x, w, b, act);
+    if (f.whole) return fx_cuda_gemm(be, &f.key, 1, y.data, x.data, w.packed, f.bias);
     for (int64_t at = 0; at < x.shape[0]; at += step) {
         const int64_t rows = x.shape[0] - at < step ? x.shape[0] - at : step;
         const fx_tensor part = fx_rows(x, at, rows);
         const fx_lt_key key = key_of(part, w, rows, w.n, FX_F32, scratch);
         FX_TRY(fx_cuda_gemm(be, &key, 1, scratch, part.data, w.packed, NULL));
-        FX_TRY(fx_cuda_finish(be, fx_rows(y, at, rows), scratch, biased ? b.data : NULL, act));
+        FX_TRY(fx_cuda_finish(be, fx_rows(y, at, rows), scratch, fx_present(b) ? b.data : NULL, act));
     }
     return FX_OK;
 }

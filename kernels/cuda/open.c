@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/internal.h"
+#include "runtime/core/cache.h"
 
 enum { WORKSPACE = 64 << 20, SMALL = 1 << 20 }; /* bytes */
 
@@ -27,6 +28,35 @@ cudaStream_t fx_cuda_stream(const fx_backend *be)
 void *fx_cuda_small(fx_backend *be, size_t bytes)
 {
     return bytes <= fx_cuda_of(be)->small_bytes ? fx_cuda_of(be)->small : NULL;
+}
+
+/* ---- between runs ---- */
+
+enum { KEY_ROOM = 512, RULES = 2 }; /* RULES: another number whenever this folder chooses otherwise */
+
+static size_t full_key(const fx_cuda *c, const void *key, size_t key_bytes, char out[KEY_ROOM])
+{
+    const int n = snprintf(out, KEY_ROOM / 2, "%s, %d processors, fluxpar " FX_VERSION ".%d", c->text,
+                           c->processors, RULES);
+    if (n < 0 || n >= KEY_ROOM / 2 || key_bytes > KEY_ROOM / 2) return 0;
+    memcpy(out + n + 1, key, key_bytes);
+    return (size_t)n + 1 + key_bytes;
+}
+
+bool fx_cuda_recall(const fx_cuda *c, const char *kind, const void *key, size_t key_bytes, void **data,
+                    size_t *bytes)
+{
+    char all[KEY_ROOM];
+    const size_t n = full_key(c, key, key_bytes, all);
+    return n && fx_cache_read(kind, all, n, data, bytes);
+}
+
+void fx_cuda_remember(const fx_cuda *c, const char *kind, const void *key, size_t key_bytes, const void *data,
+                      size_t bytes)
+{
+    char all[KEY_ROOM];
+    const size_t n = full_key(c, key, key_bytes, all);
+    if (n) fx_cache_write(kind, all, n, data, bytes);
 }
 
 /* ---- memory ---- */
@@ -130,6 +160,18 @@ static const fx_ops cuda_ops = {
 
 /* ---- open ---- */
 
+/* Of the build's list, as CMake spells it: 90a runs on 9.0 alone, 90-real on 9.x, 90-virtual and 90 from there on. */
+static bool has_code(int sm)
+{
+    for (const char *p = FX_CUDA_ARCHS_TEXT; p && *p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        char *rest;
+        const int n = (int)strtol(p, &rest, 10);
+        const bool only = *rest == 'a', real = !strncmp(rest, "-real", 5);
+        if (only ? sm == n : sm >= n && (!real || sm / 10 == n / 10)) return true;
+    }
+    return false;
+}
+
 static fx_status check_device(int device, struct cudaDeviceProp *prop)
 {
     int count = 0;
@@ -138,9 +180,9 @@ static fx_status check_device(int device, struct cudaDeviceProp *prop)
              e == cudaSuccess ? "the driver shows none" : cudaGetErrorString(e));
     FX_CHECK(device >= 0 && device < count, FX_EDEVICE, "CUDA device %d of %d does not exist", device, count);
     FX_CUDA(cudaGetDeviceProperties(prop, device));
-    FX_CHECK(prop->major == 9 || prop->major == 10, FX_EDEVICE,
-             "%s has compute capability %d.%d and this build has code for 9.0 and 10.0; build with "
-             "-DFX_CUDA_ARCHS=all, or use --backend cpu",
+    FX_CHECK(has_code(10 * prop->major + prop->minor), FX_EDEVICE,
+             "%s has compute capability %d.%d and this build has code for " FX_CUDA_ARCHS_TEXT
+             "; build with -DFX_CUDA_ARCHS=all (9.0 and later), or use --backend cpu",
              prop->name, prop->major, prop->minor);
     return FX_OK;
 }
@@ -167,6 +209,7 @@ static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
     FX_DNN(cudnnCreate(&c->dnn));
     FX_DNN(cudnnSetStream(c->dnn, c->stream));
     c->sm = prop->major * 10 + prop->minor;
+    c->processors = prop->multiProcessorCount;
     snprintf(c->text, sizeof c->text, "%.60s, sm_%d, cuBLASLt %zu, cuDNN %zu", prop->name, c->sm,
              cublasLtGetVersion(), cudnnGetVersion());
     return FX_OK;

@@ -38,7 +38,10 @@ extern "C" {
      * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \
      * lse = -inf. */ \
     fx_status prefix##softmax(fx_backend *, fx_tensor p, fx_tensor lse, fx_tensor s, fx_tensor bias,                \
-                              int64_t first, int64_t queries);
+                              int64_t first, int64_t queries);                                                      \
+    /* n random values of bf16 in (-1, 1), drawn from the seed; *sum = a digest of n words of 16 bits */            \
+    fx_status prefix##random(fx_backend *, uint16_t *x, int64_t n, uint64_t seed);                                  \
+    fx_status prefix##digest(fx_backend *, const uint16_t *x, int64_t n, unsigned long long *sum);
 
 FX_SLOTS_OF(fx_cuda_)
 FX_SLOTS_OF(fx_twin_)

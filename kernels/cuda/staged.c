@@ -116,16 +116,17 @@ static fx_status put_weight(fx_backend *be, fx_weight *w)
 
 /* ---- ops with weights or scratch ---- */
 
-static fx_status no_scratch_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+static fx_status no_scratch_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                   fx_act act, size_t *bytes)
 {
-    (void)be, (void)y, (void)x, (void)w;
+    (void)be, (void)y, (void)x, (void)w, (void)b, (void)act;
     *bytes = 0;
     return FX_OK;
 }
-static fx_status no_scratch_conv(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                 const int pad[4], size_t *bytes)
+static fx_status no_scratch_conv(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                 int stride, const int pad[4], size_t *bytes)
 {
-    (void)be, (void)y, (void)x, (void)w, (void)stride, (void)pad;
+    (void)be, (void)y, (void)x, (void)w, (void)b, (void)stride, (void)pad;
     *bytes = 0;
     return FX_OK;
 }
@@ -145,7 +146,7 @@ static fx_status linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, f
     (void)unused;
     PUT(&y, &x, &b);
     FX_TRY(put_weight(be, &w));
-    FX_TRY(fx_cuda_linear_scratch(cuda, y, x, w, &bytes));
+    FX_TRY(fx_cuda_linear_scratch(cuda, y, x, w, b, act, &bytes));
     FX_TRY(take(staged_of(be), bytes, 0, &scratch));
     FX_TRY(fx_cuda_linear(cuda, y, x, w, b, act, scratch));
     return get(be, y);
@@ -160,7 +161,7 @@ static fx_status conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, f
     (void)unused;
     PUT(&y, &x, &b);
     FX_TRY(put_weight(be, &w));
-    FX_TRY(fx_cuda_conv2d_scratch(cuda, y, x, w, stride, pad, &bytes));
+    FX_TRY(fx_cuda_conv2d_scratch(cuda, y, x, w, b, stride, pad, &bytes));
     FX_TRY(take(staged_of(be), bytes, 0, &scratch));
     FX_TRY(fx_cuda_conv2d(cuda, y, x, w, b, stride, pad, scratch));
     return get(be, y);

@@ -113,10 +113,11 @@ static fx_status run_block(fx_backend *be, const conv_plan *p, int64_t begin, co
     return p->copy_y ? o->cpu->copy(be, y, to, 1, 0) : FX_OK;
 }
 
-fx_status fx_onednn_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                   const int pad[4], size_t *bytes)
+fx_status fx_onednn_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                   int stride, const int pad[4], size_t *bytes)
 {
     conv_plan p;
+    (void)b;
     FX_TRY(make_plan(fx_onednn_of(be), y, x, w, stride, pad, &p));
     *bytes = p.total;
     return FX_OK;

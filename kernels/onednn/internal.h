@@ -45,9 +45,10 @@ fx_status fx_onednn_narrow(fx_backend *, const float *in, int64_t n, void *out);
 
 size_t fx_onednn_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_onednn_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
-fx_status fx_onednn_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
-fx_status fx_onednn_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
-                                   const int pad[4], size_t *bytes);
+fx_status fx_onednn_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                                   size_t *bytes);
+fx_status fx_onednn_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                   int stride, const int pad[4], size_t *bytes);
 fx_status fx_onednn_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
                            void *scratch);
 fx_status fx_onednn_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,

@@ -113,9 +113,11 @@ static fx_status widened_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_wei
 
 /* ---- slots ---- */
 
-fx_status fx_onednn_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+fx_status fx_onednn_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
+                                   fx_act act, size_t *bytes)
 {
     fx_onednn *o = fx_onednn_of(be);
+    (void)b, (void)act;
     if (fx_onednn_widens(o, w.dtype)) {
         widened p;
         FX_TRY(widened_plan(o, y, x, w, &p));

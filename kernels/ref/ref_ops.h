@@ -11,8 +11,9 @@ extern "C" {
 
 size_t fx_ref_packed_bytes(fx_backend *, const fx_weight *);
 fx_status fx_ref_pack(fx_backend *, const fx_weight *, const void *src, void *dst);
-fx_status fx_ref_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes);
-fx_status fx_ref_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, int stride,
+fx_status fx_ref_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
+                                size_t *bytes);
+fx_status fx_ref_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                                 const int pad[4], size_t *bytes);
 fx_status fx_ref_attention_scratch(fx_backend *, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes);
 fx_status fx_ref_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,

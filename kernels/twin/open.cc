@@ -42,17 +42,18 @@ fx_tensor sums_of(fx_tensor y, void *data)
 {
     return fx_view2(data, FX_F32, y.shape[0], y.shape[1]);
 }
-fx_status linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, size_t *bytes)
+fx_status linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
+                         size_t *bytes)
 {
     size_t own = 0;
-    FX_TRY(twin_of(be)->cpu->ops->linear_scratch(twin_of(be)->cpu, sums_of(y, y.data), x, w, &own));
+    FX_TRY(twin_of(be)->cpu->ops->linear_scratch(twin_of(be)->cpu, sums_of(y, y.data), x, w, b, act, &own));
     *bytes = (fx_bytes(sums_of(y, y.data)) + 255) / 256 * 256 + own;
     return FX_OK;
 }
-fx_status conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, int stride, const int pad[4],
-                         size_t *bytes)
+fx_status conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
+                         const int pad[4], size_t *bytes)
 {
-    return twin_of(be)->cpu->ops->conv2d_scratch(twin_of(be)->cpu, y, x, w, stride, pad, bytes);
+    return twin_of(be)->cpu->ops->conv2d_scratch(twin_of(be)->cpu, y, x, w, b, stride, pad, bytes);
 }
 fx_status linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act act,
                  void *scratch)

@@ -40,6 +40,12 @@ bool library_products(const trial *t)
     return strcmp(t->be->ops->name, "onednn") == 0 && (t->def == &op_linear || t->def == &op_conv2d);
 }
 
+/* They cut the sums of a step of products; see kernels/ops.h. */
+bool tensor_cores(const trial *t)
+{
+    return strncmp(t->be->ops->name, "cuda", 4) == 0;
+}
+
 /* err/B; values that are not finite must be the same kind of not finite. */
 static double ratio_of(double got, double want, double budget)
 {

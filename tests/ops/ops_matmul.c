@@ -53,7 +53,8 @@ static void matmul_budget(const trial *t, int index, double *budget)
 {
     const operand *y = &t->arg[index];
     const fx_weight *w = &t->w_ref;
-    const double grow = 2 * sqrt((double)(w->k * w->kh * w->kw)) * u32, u = unit_of(y->t.dtype);
+    const double k = (double)(w->k * w->kh * w->kw), rounded = 2 * sqrt(k);
+    const double grow = (tensor_cores(t) ? fmax(rounded, k / 16) : rounded) * u32, u = unit_of(y->t.dtype);
     const double first = library_products(t) ? grow : 2 * u32; /* of the bias */
     const double slope = t->act == FX_ACT_NONE ? 1 : 1.2;      /* the steepest gelu */
     absolute_sums(t, budget);

@@ -128,6 +128,7 @@ bool judge(trial *); /* all outputs; prints failures */
 /* Products of backend onednn: sums may start from the bias, and convolutions let a NaN meet zero weights beyond
  * the window. */
 bool library_products(const trial *);
+bool tensor_cores(const trial *t);
 bool complain(const trial *, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* false */
 
 /* ---- trial.c ---- */

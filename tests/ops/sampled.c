@@ -141,22 +141,28 @@ static bool look_at_output(const trial *t, const char *name, const whole *w)
     const int64_t n = row_length(w->t), rows = w->t.shape[0];
     const size_t size = fx_dtype_size(w->t.dtype), row = (size_t)n * size,
                  step = (size_t)w->t.stride[0] * size;
-    int64_t broken = 0, first = rows;
+    int64_t broken = 0, first = rows * n, last = 0;
     bool clean = untouched(w, 0, GUARD) && untouched(w, w->bytes - GUARD, w->bytes);
-#pragma omp parallel for num_threads(2) reduction(+ : broken) reduction(min : first) reduction(&& : clean)
+#pragma omp parallel for num_threads(2) reduction(+ : broken) reduction(min : first) reduction(max : last) reduction(&& : clean)
     for (int64_t i = 0; i < rows; i++) {
         double *values = (double *)malloc((size_t)n * sizeof *values);
-        int64_t here = 0;
         fx_convert(values, FX_F64, row_at(w->t, i), w->t.dtype, n);
-        for (int64_t k = 0; k < n; k++) here += !isfinite(values[k]);
-        broken += here;
-        if (here && i < first) first = i;
+        for (int64_t k = 0; k < n; k++) {
+            if (isfinite(values[k])) continue;
+            const int64_t at = i * n + k;
+            broken++;
+            if (at < first) first = at;
+            if (at > last) last = at;
+        }
         clean = clean && untouched(w, GUARD + (size_t)i * step + row, GUARD + (size_t)(i + 1) * step);
         free(values);
     }
     if (broken)
-        return complain(t, "%s: %lld of %lld elements are not finite (not written?), the first in row %lld",
-                        name, (long long)broken, (long long)(rows * n), (long long)first);
+        return complain(t,
+                        "%s: %lld of %lld elements are not finite (not written?), from row %lld, column %lld "
+                        "to row %lld, column %lld",
+                        name, (long long)broken, (long long)(rows * n), (long long)(first / n),
+                        (long long)(first % n), (long long)(last / n), (long long)(last % n));
     return clean || complain(t, "%s: a canary behind a row or round the whole changed", name);
 }
 
