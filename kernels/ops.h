@@ -242,6 +242,9 @@ bool fx_on_device(const fx_backend *);
 fx_status fx_device_alloc(fx_backend *, size_t bytes,
                           void **out); /* aligned to 256; FX_ENOMEM: need and free */
 void fx_device_free(fx_backend *, void *);
+/* Host memory that uploads read without a copy of their own: they return at once, and it may be written again after fx_sync. */
+fx_status fx_device_pinned(fx_backend *, size_t bytes, void **out);
+void fx_device_unpin(fx_backend *, void *);
 fx_status fx_device_copy(fx_backend *, void *to, const void *from, size_t bytes); /* in stream order */
 void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
 /* Devices that "cuda:N" can open; 0: none (why: fx_error); -1: no such backend is built in. */

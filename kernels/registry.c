@@ -91,6 +91,7 @@ fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_back
     FX_CHECK(threads >= 1, FX_EINVAL, "%d threads; want at least 1", threads);
     fx_backend *be = NULL;
     FX_TRY(open_named(name, dtype, threads, &be));
+    if (fx_on_device(be)) be->threads = threads; /* of the host: reading and converting weights */
     fx_status st = fx_ops_complete(be->ops);
     if (!st && !strncmp(name, guard_name, sizeof guard_name - 1)) {
         fx_backend *watched = be;
@@ -133,6 +134,24 @@ void fx_device_free(fx_backend *be, void *data)
 {
 #if FX_HAVE_CUDA
     if (data && fx_on_device(be)) fx_cuda_free(be, data);
+#else
+    (void)be, (void)data;
+#endif
+}
+
+fx_status fx_device_pinned(fx_backend *be, size_t bytes, void **out)
+{
+    *out = NULL;
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_pinned(be, bytes, out);
+#endif
+    return FX_FAIL(FX_EDEVICE, "backend %s has no memory of its own (%zu bytes)", be->ops->name, bytes);
+}
+
+void fx_device_unpin(fx_backend *be, void *data)
+{
+#if FX_HAVE_CUDA
+    if (data && fx_on_device(be)) fx_cuda_unpin(be, data);
 #else
     (void)be, (void)data;
 #endif

@@ -54,7 +54,7 @@ fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs
 fx_status fx_comm_wait(fx_comm *, fx_ticket *); /* clears it; none pending is FX_OK */
 fx_status fx_comm_progress(fx_comm *);          /* lets transfers move during long compute; cheap */
 
-/* The communicator that moves the backend's memory: the same one, or the one that fx_comm_open_rows (device_rows.h)
+/* The communicator that moves the backend's memory: the same one, or the one that fx_comm_open_rows (comm_nccl.h)
  * gave it. There, a wait puts the arrival into the order of the device's stream and the host goes on at once; of the
  * collectives only broadcast is for it. */
 fx_comm *fx_comm_rows(fx_comm *);

@@ -73,12 +73,16 @@ size_t fx_store_bytes_read(const fx_store *s)
 
 /* ---- load ---- */
 
-/* Which of the node's ranks loads the item: ranks take consecutive items with about equal bytes. */
-static int owner(const fx_store *s, const item *it)
+int fx_store_owner(const fx_store *s, const item *it, int ranks)
 {
     const double middle = (double)it->offset + 0.5 * (double)it->bytes;
-    const int r = (int)(middle * s->share.local_size / (double)s->total);
-    return r < s->share.local_size ? r : s->share.local_size - 1;
+    const int r = (int)(middle * ranks / (double)s->total);
+    return r < ranks ? r : ranks - 1;
+}
+
+size_t fx_store_row_bytes(const item *it)
+{
+    return it->row_major_bytes / (size_t)(it->tensor ? it->tensor->shape[0] : it->weight->n);
 }
 
 static fx_status check_memory(const fx_store *s, size_t staging)
@@ -122,25 +126,25 @@ static void note_failure(failure *f, fx_status st)
     }
 }
 
-/* Rows of one piece, split over the backend's threads: conversion and generation are the slow part, and
- * several reads at once are what fast disks want. */
-static fx_status read_piece(fx_store *s, const item *it, const piece *p, char *dst)
+/* Split over the backend's threads: conversion and generation are the slow part, and several reads at once are what fast
+ * disks want. */
+fx_status fx_store_read_rows(fx_store *s, const item *it, const piece *p, int64_t begin, int64_t count,
+                             char *dst)
 {
-    const size_t row_bytes =
-        it->row_major_bytes / (size_t)(it->tensor ? it->tensor->shape[0] : it->weight->n);
-    const int64_t most = (int64_t)((size_t)p->rows * row_bytes / SPLIT_BYTES) + 1;
+    const size_t row_bytes = fx_store_row_bytes(it);
+    const int64_t most = (int64_t)((size_t)count * row_bytes / SPLIT_BYTES) + 1;
     const int64_t tasks = s->be->threads < most ? (s->be->threads > 1 ? s->be->threads : 1) : most;
     failure failed = {FX_OK, ""};
 #pragma omp parallel for num_threads((int)tasks) if (tasks > 1)
     for (int64_t i = 0; i < tasks; i++) {
-        const int64_t from = p->rows * i / tasks, to = p->rows * (i + 1) / tasks;
-        const fx_status st = fx_checkpoint_read(it->source, &p->entry, p->row0 + from, to - from, it->dtype,
-                                                dst + (size_t)from * row_bytes);
+        const int64_t from = count * i / tasks, to = count * (i + 1) / tasks;
+        const fx_status st = fx_checkpoint_read(it->source, &p->entry, p->row0 + begin + from, to - from,
+                                                it->dtype, dst + (size_t)from * row_bytes);
         if (st != FX_OK) note_failure(&failed, st);
     }
     FX_CHECK(failed.status == FX_OK, failed.status, "%s", failed.message);
     if (p->entry.file >= 0) {
-        size_t elements = (size_t)p->rows;
+        size_t elements = (size_t)count;
         for (int d = 1; d < p->entry.ndim; d++) elements *= (size_t)p->entry.shape[d];
         __atomic_fetch_add(&s->bytes_read, elements * fx_dtype_size(p->entry.dtype), __ATOMIC_RELAXED);
     }
@@ -152,9 +156,8 @@ static fx_status load_item(fx_store *s, const item *it)
     char *place_at = s->block + it->offset, *dst = it->weight ? s->staging : place_at;
     size_t done = 0;
     for (int i = 0; i < it->count; i++) {
-        const int64_t n = it->tensor ? it->tensor->shape[0] : it->weight->n;
-        FX_TRY(read_piece(s, it, &it->pieces[i], dst + done));
-        done += it->row_major_bytes / (size_t)n * (size_t)it->pieces[i].rows;
+        FX_TRY(fx_store_read_rows(s, it, &it->pieces[i], 0, it->pieces[i].rows, dst + done));
+        done += fx_store_row_bytes(it) * (size_t)it->pieces[i].rows;
     }
     return it->weight ? fx_pack(s->be, it->weight, s->staging, place_at) : FX_OK;
 }
@@ -212,24 +215,6 @@ static fx_status take_and_load(fx_store *s, item *const *mine, int count,
     return agree(s, load_mine(s, mine, count, progress, ctx));
 }
 
-/* The whole block to the device; the host's copy goes. */
-static fx_status to_device(fx_store *s)
-{
-    void *device;
-    FX_TRY(fx_device_alloc(s->be, s->total, &device));
-    s->device = device;
-    FX_TRY(fx_upload(s->be, fx_view1(device, FX_U8, (int64_t)s->total), s->block));
-    for (int i = 0; i < s->count; i++) {
-        const item *it = &s->items[i];
-        if (!it->tensor || it->tensor->ndim != 1 || it->tensor->dtype != FX_F32) continue;
-        FX_TRY(fx_device_constant(s->be, s->device + it->offset,
-                                  (const float *)(void *)(s->block + it->offset), it->tensor->shape[0]));
-    }
-    FX_TRY(fx_sync(s->be));
-    release_block(s);
-    return FX_OK;
-}
-
 /* Everything is in place: the declared targets get their addresses. */
 static void publish(fx_store *s)
 {
@@ -244,21 +229,29 @@ static void publish(fx_store *s)
     s->loaded = true;
 }
 
-fx_status fx_store_load(fx_store *s, void (*progress)(void *ctx, size_t done, size_t total), void *ctx)
+static fx_status load_host(fx_store *s, void (*progress)(void *, size_t, size_t), void *ctx)
 {
     int count = 0;
-    FX_CHECK(!s->loaded, FX_ESHAPE, "store: loaded twice");
-    if (s->total == 0) return FX_OK;
     item **mine = malloc((size_t)s->count * sizeof(item *));
     if (!mine) return agree(s, FX_FAIL(FX_ENOMEM, "no memory for the weight store"));
     for (int i = 0; i < s->count; i++)
-        if (owner(s, &s->items[i]) == s->share.local_rank) mine[count++] = &s->items[i];
+        if (fx_store_owner(s, &s->items[i], s->share.local_size) == s->share.local_rank)
+            mine[count++] = &s->items[i];
     if (count) qsort(mine, (size_t)count, sizeof *mine, by_size);
-    fx_status st = take_and_load(s, mine, count, progress, ctx);
+    const fx_status st = take_and_load(s, mine, count, progress, ctx);
     if (s->staging) munmap(s->staging, s->staging_bytes);
     s->staging = NULL;
     free(mine);
-    if (st == FX_OK && fx_on_device(s->be)) st = to_device(s);
-    if (st == FX_OK) publish(s);
     return st;
+}
+
+fx_status fx_store_load(fx_store *s, fx_comm *comm, void (*progress)(void *ctx, size_t done, size_t total),
+                        void *ctx)
+{
+    FX_CHECK(!s->loaded, FX_ESHAPE, "store: loaded twice");
+    if (s->total == 0) return FX_OK;
+    s->comm = comm;
+    FX_TRY(fx_on_device(s->be) ? fx_store_load_device(s, progress, ctx) : load_host(s, progress, ctx));
+    publish(s);
+    return FX_OK;
 }

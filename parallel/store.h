@@ -1,10 +1,11 @@
 /* The weight store: modules declare what they need, then one load fills it. Bytes live in one block per node
  * that all its ranks share where the backend allows (CPU): each tensor is read, converted and packed once per
- * node, by one of its ranks, in disjoint ranges.
+ * node, by one of its ranks, in disjoint ranges. On devices every rank has the whole block, reads its range of it and gets the
+ * others' from their devices (store_device.c).
  *
  *   fx_store_open(be, share, &store);
  *   dit declares: fx_store_linear(store, &w->q, ckpt, n, k, 1, &part, bias...) ...
- *   fx_store_load(store, progress)      -> every declared fx_weight.packed / fx_tensor.data is valid
+ *   fx_store_load(store, comm, progress)   -> every declared fx_weight.packed / fx_tensor.data is valid
  *
  * Declared targets are kept by address until fx_store_load returns. */
 #ifndef FX_PARALLEL_STORE_H
@@ -44,9 +45,10 @@ fx_status fx_store_table(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t ro
 
 size_t fx_store_bytes(const fx_store *);      /* packed bytes declared so far */
 double fx_store_parameters(const fx_store *); /* values declared so far */
-/* Collective over the share group. progress(ctx, done, total) is called now and then with this rank's bytes.
- */
-fx_status fx_store_load(fx_store *, void (*progress)(void *ctx, size_t done, size_t total), void *ctx);
+/* Collective over the share group, and over comm where the weights go to devices (NULL: alone; its rows are open:
+ * comm_nccl.h). progress(ctx, done, total) is called now and then with this rank's bytes. */
+fx_status fx_store_load(fx_store *, fx_comm *comm, void (*progress)(void *ctx, size_t done, size_t total),
+                        void *ctx);
 size_t fx_store_bytes_read(const fx_store *); /* file bytes this rank read */
 
 #ifdef __cplusplus

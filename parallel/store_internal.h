@@ -30,6 +30,7 @@ typedef struct fx_store_item {
 struct fx_store {
     fx_backend *be;
     fx_share share;
+    fx_comm *comm; /* the job's, where the weights go to devices; NULL: alone */
     bool shared, loaded;
     fx_store_item *items;
     int count, capacity;
@@ -39,6 +40,17 @@ struct fx_store {
     size_t staging_bytes;
     size_t bytes_read; /* several threads: atomic access only */
 };
+
+/* ---- store.c ---- */
+size_t fx_store_row_bytes(const fx_store_item *); /* of the row-major form */
+/* Which of so many ranks loads the item: ranks take consecutive items with about equal bytes. */
+int fx_store_owner(const fx_store *, const fx_store_item *, int ranks);
+/* Rows [begin, begin + count) of a piece, by all threads of the backend. */
+fx_status fx_store_read_rows(fx_store *, const fx_store_item *, const fx_store_piece *, int64_t begin,
+                             int64_t count, char *dst);
+
+/* ---- store_device.c: fills s->device ---- */
+fx_status fx_store_load_device(fx_store *, void (*progress)(void *, size_t, size_t), void *ctx);
 
 #ifdef __cplusplus
 }

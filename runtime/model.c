@@ -162,9 +162,10 @@ fx_status fx_model_open(const char *name, fx_backend *be, const fx_share *share,
     return FX_OK;
 }
 
-fx_status fx_model_load(fx_model *m, void (*progress)(void *ctx, size_t done, size_t total), void *ctx)
+fx_status fx_model_load(fx_model *m, fx_comm *comm, void (*progress)(void *ctx, size_t done, size_t total),
+                        void *ctx)
 {
-    const fx_status st = fx_store_load(m->store, progress, ctx);
+    const fx_status st = fx_store_load(m->store, comm, progress, ctx);
     for (int i = 0; i < FX_COMPONENTS; i++) fx_checkpoint_close(&m->checkpoint[i]);
     return st;
 }

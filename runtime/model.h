@@ -30,7 +30,8 @@ typedef struct fx_model {
  * synthetic:... */
 fx_status fx_model_open(const char *name, fx_backend *, const fx_share *, fx_model *out);
 /* Reads the weights. Collective over the share. Closes the checkpoints. */
-fx_status fx_model_load(fx_model *, void (*progress)(void *ctx, size_t done, size_t total), void *ctx);
+fx_status fx_model_load(fx_model *, fx_comm *, void (*progress)(void *ctx, size_t done, size_t total),
+                        void *ctx);
 void fx_model_close(fx_model *);
 int fx_model_size_multiple(const fx_model *); /* 2 x the VAE factor */
 

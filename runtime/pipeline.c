@@ -126,7 +126,7 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
     p->facts.exchange = fx_comm_rows_text(comm);
-    FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, on_load, &progress), NULL));
+    FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, comm, on_load, &progress), NULL));
     p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
     st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
     FX_TRY_OUT(fx_comm_vote(comm, st, NULL));

@@ -134,7 +134,7 @@ static fx_status run(const char *model, const char *golden, fx_dtype dtype, cons
     for (int64_t i = 0; i < 3 * s.width * s.height; i++) hwc[i] = chw[(i % 3) * s.width * s.height + i / 3];
     FX_TRY_OUT(fx_backend_open(backend, dtype, 1, &be));
     FX_TRY_OUT(fx_model_open(model, be, NULL, &m));
-    FX_TRY_OUT(fx_model_load(&m, NULL, NULL));
+    FX_TRY_OUT(fx_model_load(&m, NULL, NULL, NULL));
     job j = {&m, be, comm, s, hwc};
     FX_TRY_OUT(encode(&j, &mean, &n));
     j.comm = self;

@@ -74,7 +74,7 @@ static fx_status open_model(const configs *c, fx_backend *be, const fx_share *sh
     FX_TRY(fx_vae_declare(&c->vae, m->store, m->checkpoint[1], &m->vae));
     FX_TRY(fx_text_open("random", true, &c->clip, &c->t5, m->store, m->checkpoint[2], m->checkpoint[3],
                         &m->text));
-    return fx_model_load(m, NULL, NULL);
+    return fx_model_load(m, NULL, NULL, NULL);
 }
 
 /* ---- one picture, as fx_pipeline_generate makes it ---- */

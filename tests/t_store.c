@@ -142,13 +142,13 @@ static void t_alone(fx_dtype dtype, int threads)
     T_CHECK(!m.q.packed && m.q.n == 4 && m.q.dtype == dtype && m.bias.shape[0] == 4 && !m.bias.data,
             "declared, not loaded");
     T_CHECK(fx_store_bytes(s) == 8 * 256, "%zu bytes", fx_store_bytes(s));
-    T_OK(fx_store_load(s, keep_progress, NULL));
+    T_OK(fx_store_load(s, NULL, keep_progress, NULL));
     check_model(&m, dtype);
     T_CHECK(last_done == last_total && last_total > 0, "progress ends at %zu of %zu", last_done, last_total);
     T_CHECK(fx_store_bytes_read(s) == 24 + 16 + (24 + 24 + 24) + 32 + 48 + 24 + 20 + 20, "%zu bytes read",
             fx_store_bytes_read(s));
     T_REFUSED(fx_store_linear(s, c, &late, 4, 3, 1, &q), FX_ESHAPE, "after the load");
-    T_REFUSED(fx_store_load(s, NULL, NULL), FX_ESHAPE, "twice");
+    T_REFUSED(fx_store_load(s, NULL, NULL, NULL), FX_ESHAPE, "twice");
     fx_store_close(&s);
     fx_checkpoint_close(&c);
 }
@@ -174,7 +174,7 @@ static void t_refused(void)
     T_REFUSED(fx_store_table(s, c, &t, -1, 3, "table", false), FX_EFORMAT, "table", "[?,3]", "[5,2]");
     T_REFUSED(fx_store_vector(s, c, &t, 0, 1, &q), FX_EFORMAT, "q.weight", "at least 1");
     T_CHECK(fx_store_bytes(s) == 0, "what is refused takes no place");
-    T_OK(fx_store_load(s, NULL, NULL)); /* nothing to do */
+    T_OK(fx_store_load(s, NULL, NULL, NULL)); /* nothing to do */
     fx_store_close(&s);
     fx_checkpoint_close(&c);
 }
@@ -190,7 +190,7 @@ static void t_too_large(void)
     T_OK(fx_checkpoint_synthetic("transformer", 1, &c));
     T_OK(fx_store_open(&be, NULL, &s));
     T_OK(fx_store_linear(s, c, &w, 1 << 22, 1 << 23, 1, &part));
-    T_REFUSED(fx_store_load(s, NULL, NULL), FX_ENOMEM, "weights need", "GiB", "available");
+    T_REFUSED(fx_store_load(s, NULL, NULL, NULL), FX_ENOMEM, "weights need", "GiB", "available");
     T_CHECK(!w.packed, "not loaded");
     fx_store_close(&s);
     fx_checkpoint_close(&c);
@@ -209,7 +209,7 @@ static void t_read_error(void)
     struct stat info = {0};
     stat(in_scratch("model.safetensors"), &info);
     T_CHECK(truncate(in_scratch("model.safetensors"), info.st_size - 100) == 0, "truncate");
-    T_REFUSED(fx_store_load(s, NULL, NULL), FX_EREAD, "model.safetensors", "ends at byte");
+    T_REFUSED(fx_store_load(s, NULL, NULL, NULL), FX_EREAD, "model.safetensors", "ends at byte");
     T_CHECK(!m.q.packed && !m.bias.data, "nothing is published");
     fx_store_close(&s);
     fx_checkpoint_close(&c);
@@ -276,7 +276,7 @@ static void *run_rank(void *arg)
     fx_status st = fx_checkpoint_open(scratch, "", &r->c);
     if (st == FX_OK) st = fx_store_open(&r->be, &share, &r->s);
     if (st == FX_OK) st = declare(r->s, r->c, &r->m);
-    r->status = st == FX_OK ? fx_store_load(r->s, NULL, NULL) : st;
+    r->status = st == FX_OK ? fx_store_load(r->s, NULL, NULL, NULL) : st;
     return NULL;
 }
 
@@ -350,8 +350,8 @@ static void t_synthetic(void)
     T_OK(fx_store_linear(a, c, &x, N, K, 1, &all));
     T_OK(fx_store_linear(b, c, &y, N, K, 1, &all));
     T_OK(fx_store_linear(b, c, &half, 600, K, 2, rows));
-    T_OK(fx_store_load(a, NULL, NULL));
-    T_OK(fx_store_load(b, NULL, NULL));
+    T_OK(fx_store_load(a, NULL, NULL, NULL));
+    T_OK(fx_store_load(b, NULL, NULL, NULL));
     T_CHECK(memcmp(x.packed, y.packed, (size_t)N * K * 2) == 0, "the thread count shows");
     T_CHECK(memcmp(half.packed, (const char *)x.packed + 1000 * K * 2, 500 * K * 2) == 0 &&
                 memcmp((const char *)half.packed + 500 * K * 2, x.packed, 100 * K * 2) == 0,
@@ -383,7 +383,7 @@ int main(void)
     T_OK(fx_checkpoint_open(scratch, "", &c));
     T_OK(fx_store_open(&be, NULL, &s));
     T_OK(declare(s, c, &m));
-    T_REFUSED(fx_store_load(s, NULL, NULL), FX_ESIGNAL, "signal 15");
+    T_REFUSED(fx_store_load(s, NULL, NULL, NULL), FX_ESIGNAL, "signal 15");
     fx_store_close(&s);
     fx_checkpoint_close(&c);
     scratch_close();

@@ -18,6 +18,8 @@ fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_
 /* Device memory, aligned to 256 bytes. FX_ENOMEM: names need and free. */
 fx_status fx_cuda_alloc(fx_backend *, size_t bytes, void **out);
 void fx_cuda_free(fx_backend *, void *);
+fx_status fx_cuda_pinned(fx_backend *, size_t bytes, void **out); /* host memory */
+void fx_cuda_unpin(fx_backend *, void *);
 fx_status fx_cuda_copy_bytes(fx_backend *, void *to, const void *from,
                              size_t bytes);  /* device to device, in order */
 void *fx_cuda_stream_of(const fx_backend *); /* its cudaStream_t */

@@ -78,6 +78,21 @@ void fx_cuda_free(fx_backend *be, void *data)
     (void)cudaFree(data);
 }
 
+fx_status fx_cuda_pinned(fx_backend *be, size_t bytes, void **out)
+{
+    const cudaError_t e = cudaMallocHost(out, bytes);
+    (void)be;
+    if (e == cudaSuccess) return FX_OK;
+    (void)cudaGetLastError();
+    return FX_FAIL(FX_ENOMEM, "%zu MiB of pinned host memory: %s", bytes >> 20, cudaGetErrorString(e));
+}
+
+void fx_cuda_unpin(fx_backend *be, void *data)
+{
+    (void)be;
+    (void)cudaFreeHost(data);
+}
+
 fx_status fx_cuda_copy_bytes(fx_backend *be, void *to, const void *from, size_t bytes)
 {
     FX_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, fx_cuda_stream(be)));
@@ -91,7 +106,7 @@ void *fx_cuda_stream_of(const fx_backend *be)
 
 static fx_status cuda_upload(fx_backend *be, fx_tensor device, const void *host)
 {
-    /* pageable memory: the call returns when `host` has been read */
+    /* pageable memory: the call returns when `host` has been read; pinned memory: at once */
     FX_CUDA(cudaMemcpyAsync(device.data, host, fx_bytes(device), cudaMemcpyDefault, fx_cuda_stream(be)));
     return FX_OK;
 }

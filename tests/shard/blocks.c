@@ -48,7 +48,7 @@ static fx_status open_model(const char *backend, fx_dtype dtype, int heads, int 
     FX_TRY(fx_store_open(m->be, NULL, &m->store));
     FX_TRY(fx_checkpoint_synthetic("transformer", 3, &generator));
     fx_status st = fx_dit_weights_declare(&m->cfg, m->store, generator, &m->w);
-    if (!st) st = fx_store_load(m->store, NULL, NULL);
+    if (!st) st = fx_store_load(m->store, NULL, NULL, NULL);
     fx_checkpoint_close(&generator);
     return st;
 }

@@ -125,7 +125,7 @@ static void test_config(fx_comm *comm, fx_comm *self, const char *backend, fx_dt
     T_OK(fx_store_open(be, NULL, &store));
     T_OK(fx_checkpoint_synthetic("vae", 4, &generator));
     T_OK(fx_vae_declare(cfg, store, generator, &vae));
-    T_OK(fx_store_load(store, NULL, NULL));
+    T_OK(fx_store_load(store, NULL, NULL, NULL));
     fx_checkpoint_close(&generator);
     for (int i = 0; i < (quick ? 2 : 4); i++) test_rows(comm, self, &vae, be, rows[i]);
     fx_vae_free(&vae);
