@@ -245,6 +245,9 @@ void fx_device_free(fx_backend *, void *);
 /* Host memory that uploads read without a copy of their own: they return at once, and it may be written again after fx_sync. */
 fx_status fx_device_pinned(fx_backend *, size_t bytes, void **out);
 void fx_device_unpin(fx_backend *, void *);
+/* x[n] at a device address = elements first.. of the synthetic stream `key` (runtime/io/synthetic.c), rounded to bf16. */
+fx_status fx_device_draw(fx_backend *, void *x, fx_dtype, int64_t n, uint64_t key, uint64_t first, float amp,
+                         float mean);
 fx_status fx_device_copy(fx_backend *, void *to, const void *from, size_t bytes); /* in stream order */
 void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
 /* Devices that "cuda:N" can open; 0: none (why: fx_error); -1: no such backend is built in. */

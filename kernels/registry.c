@@ -12,6 +12,7 @@
 #endif
 #if FX_HAVE_CUDA
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/slots.h"
 #endif
 #if FX_HAVE_TWIN
 #include "kernels/twin/open.h"
@@ -155,6 +156,16 @@ void fx_device_unpin(fx_backend *be, void *data)
 #else
     (void)be, (void)data;
 #endif
+}
+
+fx_status fx_device_draw(fx_backend *be, void *x, fx_dtype dtype, int64_t n, uint64_t key, uint64_t first,
+                         float amp, float mean)
+{
+#if FX_HAVE_CUDA
+    if (fx_on_device(be)) return fx_cuda_draw(be, x, dtype, n, key, first, amp, mean);
+#endif
+    (void)x, (void)dtype, (void)n, (void)key, (void)first, (void)amp, (void)mean;
+    return FX_FAIL(FX_EDEVICE, "backend %s has no memory of its own", be->ops->name);
 }
 
 fx_status fx_device_copy(fx_backend *be, void *to, const void *from, size_t bytes)

@@ -1,6 +1,6 @@
 /* Weights on devices: each rank reads an equal share of the bytes once and writes it to its own device through two pinned
  * buffers, one filled while the other is uploaded; then the ranks give each other their shares, device to device. Host memory
- * stays at the two buffers, whatever the model's size. Called by store.c. */
+ * stays at the two buffers, whatever the model's size. Synthetic weights are drawn on every device. Called by store.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +37,21 @@ static fx_status room(window *w, size_t offset, size_t bytes, char **out)
              bytes);
     *out = w->half[w->at] + (offset - w->begin);
     w->used = offset + bytes - w->begin;
+    return FX_OK;
+}
+
+/* Synthetic values are drawn where they belong, by every rank. */
+static fx_status draw(fx_store *s, const fx_store_item *it)
+{
+    const size_t row = fx_store_row_bytes(it), each = fx_dtype_size(it->dtype);
+    char *to = s->device + it->offset;
+    for (int i = 0; i < it->count; i++) {
+        const fx_store_piece *p = &it->pieces[i];
+        const int64_t per_row = (int64_t)(row / each);
+        FX_TRY(fx_device_draw(s->be, to, it->dtype, p->rows * per_row, p->entry.key,
+                              (uint64_t)(p->row0 * per_row), p->entry.amp, p->entry.mean));
+        to += (size_t)p->rows * row;
+    }
     return FX_OK;
 }
 
@@ -87,6 +102,11 @@ static bool row_major(const fx_store_item *it)
     return !it->weight || (it->weight->kind == FX_WEIGHT_LINEAR && it->bytes == it->row_major_bytes);
 }
 
+static bool is_drawn(const fx_store_item *it)
+{
+    return row_major(it) && it->pieces[0].entry.file < 0;
+}
+
 /* Rank r's share: items [*first, *end), neighbours in the block; the bytes from begin to end of it. */
 static void share_of(const fx_store *s, int ranks, int r, int *first, int *end)
 {
@@ -111,7 +131,10 @@ static fx_status load_share(fx_store *s, int first, int end, void (*progress)(vo
         const fx_store_item *it = &s->items[i];
         if (fx_stop_signal())
             st = FX_FAIL(FX_ESIGNAL, "stopped by signal %d while loading weights", fx_stop_signal());
-        if (!st) st = row_major(it) ? load_rows(&w, it) : load_packed(&w, it);
+        if (!st && is_drawn(it))
+            st = draw(s, it);
+        else if (!st)
+            st = row_major(it) ? load_rows(&w, it) : load_packed(&w, it);
         done += it->bytes;
         if (!st && progress) progress(ctx, done, total);
     }
@@ -181,16 +204,18 @@ static fx_status tell_constants(fx_store *s)
 fx_status fx_store_load_device(fx_store *s, void (*progress)(void *, size_t, size_t), void *ctx)
 {
     const int ranks = s->comm ? fx_comm_size(s->comm) : 1, me = s->comm ? fx_comm_rank(s->comm) : 0;
-    int first, end;
+    const bool synthetic =
+        fx_checkpoint_is_synthetic(s->items[0].source); /* then all are: nothing is read, nothing shared */
+    int first = 0, end = s->count;
     void *device = NULL;
     fx_status st = fx_device_alloc(s->be, s->total, &device);
     s->device = device;
     if (ranks > 1) st = fx_comm_vote(s->comm, st, NULL);
     FX_TRY(st);
-    share_of(s, ranks, me, &first, &end);
+    if (!synthetic) share_of(s, ranks, me, &first, &end);
     st = load_share(s, first, end, progress, ctx);
     if (ranks > 1) st = fx_comm_vote(s->comm, st, NULL);
     FX_TRY(st);
-    if (ranks > 1) FX_TRY(share_out(s));
+    if (ranks > 1 && !synthetic) FX_TRY(share_out(s));
     return tell_constants(s);
 }

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/slots.h"
+#include "runtime/io/checkpoint.h"
 #include "tests/test.h"
 
 namespace
@@ -148,6 +150,52 @@ void wrong_kernels()
     T_CHECK(sums[0] == 55, "after errors: %g", sums[0]);
 }
 
+/* ---- values drawn on the device ---- */
+
+void drawn_as_on_the_host()
+{
+    const int64_t n = 3000;
+    const struct {
+        uint64_t key, first;
+        float amp, mean;
+    } rows[] = {{1, 0, 1, 0},
+                {0x123456789abcdefu, 77, 0.02f, 0},
+                {5, (uint64_t)1 << 33, 0.1f, 1},
+                {~(uint64_t)0, 3, 0.3f, -2}};
+    for (const auto &r : rows) {
+        std::vector<float> want((size_t)n), wide((size_t)n);
+        std::vector<uint16_t> narrow((size_t)n);
+        fx_synthetic_fill(r.key, r.first, n, r.amp, r.mean, want.data());
+        T_OK(fx_twin_draw(none, wide.data(), FX_F32, n, r.key, r.first, r.amp, r.mean));
+        T_OK(fx_twin_draw(none, narrow.data(), FX_BF16, n, r.key, r.first, r.amp, r.mean));
+        int64_t bad = 0;
+        for (size_t i = 0; i < (size_t)n; i++)
+            bad += narrow[i] != fx_f32_to_bf16(want[i]) || wide[i] != fx_bf16_to_f32(narrow[i]);
+        T_CHECK(bad == 0, "key %llx: %lld of %lld values differ", (unsigned long long)r.key, (long long)bad,
+                (long long)n);
+    }
+}
+
+void a_bit_changes_the_digest()
+{
+    std::vector<uint16_t> x(5000, 7);
+    unsigned long long first, other;
+    T_OK(fx_twin_digest(none, x.data(), (int64_t)x.size(), &first));
+    T_OK(fx_twin_digest(none, x.data(), (int64_t)x.size(), &other));
+    T_CHECK(first == other, "the same values: %llx and %llx", first, other);
+    for (size_t i = 0; i < x.size(); i += 499) {
+        x[i] ^= 1;
+        T_OK(fx_twin_digest(none, x.data(), (int64_t)x.size(), &other));
+        T_CHECK(first != other, "a changed bit in word %zu is not seen", i);
+        x[i] ^= 1;
+    }
+    std::swap(x[3] = 9, x[4]);
+    T_OK(fx_twin_digest(none, x.data(), (int64_t)x.size(), &first));
+    std::swap(x[3], x[4]);
+    T_OK(fx_twin_digest(none, x.data(), (int64_t)x.size(), &other));
+    T_CHECK(first != other, "two words may change places");
+}
+
 } // namespace
 
 int main()
@@ -157,5 +205,7 @@ int main()
     orders_differ_and_repeat();
     poison_shows();
     wrong_kernels();
+    drawn_as_on_the_host();
+    a_bit_changes_the_digest();
     return test_end("t_twin");
 }

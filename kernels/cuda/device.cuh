@@ -64,6 +64,15 @@ FX_DEVICE void fx_atomic_add(unsigned long long *p, unsigned long long v)
 {
     atomicAdd(p, v);
 }
+/* One rounding each, never fused. */
+FX_DEVICE float fx_mul(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+FX_DEVICE float fx_add(float a, float b)
+{
+    return __fadd_rn(a, b);
+}
 FX_DEVICE float fx_half_to_f32(uint16_t h)
 {
     return __half2float(__ushort_as_half(h));

@@ -11,36 +11,38 @@ extern "C" {
 #endif
 
 /* finish: y[M,N] = act(sums[M,N] f32 + bias[N]) with one rounding; bias may be NULL. */
-#define FX_SLOTS_OF(prefix)                                                                                         \
-    fx_status prefix##norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shift, fx_tensor scale,            \
-                               float eps);                                                                          \
-    fx_status prefix##layer_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b,                  \
-                                 float eps);                                                                        \
-    fx_status prefix##rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);                     \
-    fx_status prefix##qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs,               \
-                                   float eps);                                                                      \
-    fx_status prefix##gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);                             \
-    fx_status prefix##axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);                                        \
-    fx_status prefix##activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);                                     \
-    fx_status prefix##glu(fx_backend *, fx_tensor y, fx_tensor a, fx_tensor b, fx_act);                             \
-    fx_status prefix##embed(fx_backend *, fx_tensor y, fx_tensor table, fx_tensor ids);                             \
-    fx_status prefix##copy(fx_backend *, fx_tensor y, fx_tensor x, float mul, float add);                           \
-    fx_status prefix##attention_merge(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor o2,                       \
-                                      fx_tensor lse2);                                                              \
-    fx_status prefix##row_stats(fx_backend *, fx_tensor stats, fx_tensor x);                                        \
-    fx_status prefix##group_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor stats, fx_tensor w,              \
-                                 fx_tensor b, int64_t width, float eps, fx_act);                                    \
-    fx_status prefix##upsample2x(fx_backend *, fx_tensor y, fx_tensor x);                                           \
-    fx_status prefix##to_rgb8(fx_backend *, fx_tensor y, fx_tensor x);                                              \
-    fx_status prefix##count_nonfinite(fx_backend *, fx_tensor x, int64_t *count);                                   \
-    fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);              \
+#define FX_SLOTS_OF(prefix)                                                                                              \
+    fx_status prefix##norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shift, fx_tensor scale,                 \
+                               float eps);                                                                               \
+    fx_status prefix##layer_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b,                       \
+                                 float eps);                                                                             \
+    fx_status prefix##rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);                          \
+    fx_status prefix##qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs,                    \
+                                   float eps);                                                                           \
+    fx_status prefix##gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);                                  \
+    fx_status prefix##axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);                                             \
+    fx_status prefix##activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);                                          \
+    fx_status prefix##glu(fx_backend *, fx_tensor y, fx_tensor a, fx_tensor b, fx_act);                                  \
+    fx_status prefix##embed(fx_backend *, fx_tensor y, fx_tensor table, fx_tensor ids);                                  \
+    fx_status prefix##copy(fx_backend *, fx_tensor y, fx_tensor x, float mul, float add);                                \
+    fx_status prefix##attention_merge(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor o2,                            \
+                                      fx_tensor lse2);                                                                   \
+    fx_status prefix##row_stats(fx_backend *, fx_tensor stats, fx_tensor x);                                             \
+    fx_status prefix##group_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor stats, fx_tensor w,                   \
+                                 fx_tensor b, int64_t width, float eps, fx_act);                                         \
+    fx_status prefix##upsample2x(fx_backend *, fx_tensor y, fx_tensor x);                                                \
+    fx_status prefix##to_rgb8(fx_backend *, fx_tensor y, fx_tensor x);                                                   \
+    fx_status prefix##count_nonfinite(fx_backend *, fx_tensor x, int64_t *count);                                        \
+    fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);                   \
     /* p[H,R,Tk] (row stride free) = softmax of s[H,R,Tk] f32 + bias; lse[H,R] or absent. first: number of row 0  \
      * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \
-     * lse = -inf. */ \
-    fx_status prefix##softmax(fx_backend *, fx_tensor p, fx_tensor lse, fx_tensor s, fx_tensor bias,                \
-                              int64_t first, int64_t queries);                                                      \
-    /* n random values of bf16 in (-1, 1), drawn from the seed; *sum = a digest of n words of 16 bits */            \
-    fx_status prefix##random(fx_backend *, uint16_t *x, int64_t n, uint64_t seed);                                  \
+     * lse = -inf. */      \
+    fx_status prefix##softmax(fx_backend *, fx_tensor p, fx_tensor lse, fx_tensor s, fx_tensor bias,                     \
+                              int64_t first, int64_t queries);                                                           \
+    /* x[n] (bf16 or f32) = elements first.. of the synthetic stream `key` (runtime/io/synthetic.c), rounded to bf16;  \
+     * *sum = a digest of n words of 16 bits */ \
+    fx_status prefix##draw(fx_backend *, void *x, fx_dtype, int64_t n, uint64_t key, uint64_t first,                     \
+                           float amp, float mean);                                                                       \
     fx_status prefix##digest(fx_backend *, const uint16_t *x, int64_t n, unsigned long long *sum);
 
 FX_SLOTS_OF(fx_cuda_)

@@ -56,9 +56,9 @@ static fx_status set_up(bench *b, const fx_cuda *c, const fx_lt_key *key, bool *
     b->sum = (unsigned long long *)(b->bias + padded(2 * key->n) / 2);
     b->y_words = y;
     FX_CUDA(cudaMemsetAsync(b->y, 0, (size_t)y * 2, b->own.stream)); /* rows may lie apart */
-    FX_TRY(fx_cuda_random(&b->be, b->x, x, X_SEED));
-    FX_TRY(fx_cuda_random(&b->be, b->w, w, W_SEED));
-    if (key->out == CUDA_R_16BF) return fx_cuda_random(&b->be, b->bias, key->n, BIAS_SEED);
+    FX_TRY(fx_cuda_draw(&b->be, b->x, FX_BF16, x, X_SEED, 0, 1, 0));
+    FX_TRY(fx_cuda_draw(&b->be, b->w, FX_BF16, w, W_SEED, 0, 1, 0));
+    if (key->out == CUDA_R_16BF) return fx_cuda_draw(&b->be, b->bias, FX_BF16, key->n, BIAS_SEED, 0, 1, 0);
     FX_CUDA(cudaMemsetAsync(b->bias, 0, (size_t)key->n * 4, b->own.stream));
     return FX_OK;
 }

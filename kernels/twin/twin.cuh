@@ -104,6 +104,14 @@ FX_DEVICE void fx_atomic_add(unsigned long long *p, unsigned long long v)
 {
     __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
+FX_DEVICE float fx_mul(float a, float b)
+{
+    return a * b; /* -ffp-contract=off */
+}
+FX_DEVICE float fx_add(float a, float b)
+{
+    return a + b;
+}
 FX_DEVICE float fx_half_to_f32(uint16_t h)
 {
     return fx_f16_to_f32(h);
