@@ -28,6 +28,8 @@ fx_status fx_store_open(fx_backend *be, const fx_share *share, fx_store **out)
     FX_CHECK(s, FX_ENOMEM, "no memory for the weight store");
     s->be = be;
     s->share.local_size = 1;
+    s->half = 64 << 20;
+    s->chunk = 16 << 20;
     if (share && share->alloc) {
         s->share = *share;
         s->shared = true;

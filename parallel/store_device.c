@@ -7,8 +7,6 @@
 #include "parallel/comm_nccl.h"
 #include "parallel/store_internal.h"
 
-enum { HALF = 64 << 20, CHUNK = 16 << 20 }; /* bytes of a buffer; of rows read at once, by all threads */
-
 /* A window of the block that is being filled; windows follow one another through the two buffers. */
 typedef struct window {
     fx_store *s;
@@ -31,10 +29,10 @@ static fx_status flush(window *w)
 /* Where bytes [offset, offset + bytes) of the block may be written; what was written before goes when it does not fit. */
 static fx_status room(window *w, size_t offset, size_t bytes, char **out)
 {
-    if (w->used && offset + bytes > w->begin + HALF) FX_TRY(flush(w));
+    if (w->used && offset + bytes > w->begin + w->s->half) FX_TRY(flush(w));
     if (!w->used) w->begin = offset;
-    FX_CHECK(offset + bytes <= w->begin + HALF, FX_EFORMAT, "a row of %zu bytes is larger than the buffer",
-             bytes);
+    FX_CHECK(offset + bytes <= w->begin + w->s->half, FX_EFORMAT,
+             "a row of %zu bytes is larger than the buffer", bytes);
     *out = w->half[w->at] + (offset - w->begin);
     w->used = offset + bytes - w->begin;
     return FX_OK;
@@ -59,7 +57,7 @@ static fx_status draw(fx_store *s, const fx_store_item *it)
 static fx_status load_rows(window *w, const fx_store_item *it)
 {
     const size_t row = fx_store_row_bytes(it);
-    const int64_t step = row < CHUNK ? (int64_t)(CHUNK / row) : 1;
+    const int64_t step = row < w->s->chunk ? (int64_t)(w->s->chunk / row) : 1;
     size_t offset = it->offset;
     for (int i = 0; i < it->count; i++) {
         const fx_store_piece *p = &it->pieces[i];
@@ -76,7 +74,7 @@ static fx_status load_rows(window *w, const fx_store_item *it)
 
 static fx_status load_packed(window *w, const fx_store_item *it)
 {
-    const size_t row = fx_store_row_bytes(it);
+    const size_t row = fx_store_row_bytes(it), chunk = w->s->chunk;
     char *source = malloc(it->row_major_bytes + it->bytes),
          *packed = source ? source + it->row_major_bytes : NULL;
     FX_CHECK(source, FX_ENOMEM, "no memory to pack a weight of %zu bytes", it->bytes);
@@ -87,8 +85,8 @@ static fx_status load_packed(window *w, const fx_store_item *it)
         at += (size_t)it->pieces[i].rows * row;
     }
     if (!st) st = fx_pack(w->s->be, it->weight, source, packed);
-    for (size_t done = 0; !st && done < it->bytes; done += CHUNK) {
-        const size_t n = it->bytes - done < CHUNK ? it->bytes - done : CHUNK;
+    for (size_t done = 0; !st && done < it->bytes; done += chunk) {
+        const size_t n = it->bytes - done < chunk ? it->bytes - done : chunk;
         char *to = NULL;
         st = room(w, it->offset + done, n, &to);
         if (!st) memcpy(to, packed + done, n);
@@ -122,19 +120,21 @@ static fx_status load_share(fx_store *s, int first, int end, void (*progress)(vo
     window w = {.s = s};
     void *pinned;
     size_t total = 0, done = 0;
-    FX_TRY(fx_device_pinned(s->be, 2 * (size_t)HALF, &pinned));
+    FX_TRY(fx_device_pinned(s->be, 2 * s->half, &pinned));
     w.half[0] = pinned;
-    w.half[1] = w.half[0] + HALF;
+    w.half[1] = w.half[0] + s->half;
     fx_status st = FX_OK;
     for (int i = first; i < end; i++) total += s->items[i].bytes;
     for (int i = first; i < end && !st; i++) {
         const fx_store_item *it = &s->items[i];
         if (fx_stop_signal())
             st = FX_FAIL(FX_ESIGNAL, "stopped by signal %d while loading weights", fx_stop_signal());
-        if (!st && is_drawn(it))
-            st = draw(s, it);
-        else if (!st)
+        if (!st && is_drawn(it)) {
+            st = flush(&w); /* a window must not go on behind what is drawn: it would be uploaded over it */
+            if (!st) st = draw(s, it);
+        } else if (!st) {
             st = row_major(it) ? load_rows(&w, it) : load_packed(&w, it);
+        }
         done += it->bytes;
         if (!st && progress) progress(ctx, done, total);
     }

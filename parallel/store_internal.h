@@ -37,6 +37,7 @@ struct fx_store {
     size_t total;          /* bytes of the block */
     char *block, *staging; /* staging: row-major source of the item being packed */
     char *device;          /* the block on the backend's device, instead of in host memory */
+    size_t half, chunk;    /* device: bytes of one of the two buffers; of rows read at once, by all threads */
     size_t staging_bytes;
     size_t bytes_read; /* several threads: atomic access only */
 };

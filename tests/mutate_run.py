@@ -35,6 +35,9 @@ SPECIAL = {
     "shard": (["shard"], MPI + "{shard} quick"),
     "slabs": (["slabs"], MPI + "{slabs}"),
     "mesh": (["mesh"], MPI + "{mesh} {models}/{1} 1 few"),
+    "store_device": (["store_device"], "{store_device}"),
+    "machine": (["twin"], "{twin}"),
+    "kernels": (["ops"], "{ops} --backend twin --op {each}"),
     "encoder": (["encoder"], MPI + "{encoder} {models}/{1} " + GOLDEN + "/golden"),
 }
 MODELS = ["h24dev", "h6schnell", "h10shards", "h5odd"]
@@ -45,7 +48,7 @@ MOST_MEMORY, MOST_FILE = 10 << 30, 1 << 30
 def program(name):
     """The program of a test: tests/t_NAME.c or another prefix."""
     for prefix in ("t_", "check_", ""):
-        if (ROOT / f"tests/{prefix}{name}.c").exists():
+        if any((ROOT / f"tests/{prefix}{name}{end}").exists() for end in (".c", ".cc")):
             return prefix + name
     sys.exit(f"there is no program for the test '{name}'")
 

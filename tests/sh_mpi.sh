@@ -49,6 +49,11 @@ for p in 1 2 3 4 5 6 7 8; do
     [ $? = 0 ] && verdict 1 || verdict 0 "t_slabs on $p ranks"
 done
 
+for p in 2 3 5; do
+    start $p "$build/tests/t_store_device"
+    [ $? = 0 ] && verdict 1 || verdict 0 "t_store_device on $p ranks"
+done
+
 # Kernels of older processors split work in other ways; bits must not follow.
 ONEDNN_MAX_CPU_ISA=AVX2 start 4 "$shard" quick
 [ $? = 0 ] && verdict 1 || verdict 0 "check_shard on 4 ranks, AVX2"

@@ -93,6 +93,26 @@ static fx_status fused(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, 
     return fx_dnn_run(be, plan, fx_present(lse) ? 6 : 5, uid, data);
 }
 
+/* The kernels for this architecture want two queries at least, and another one gives other bits: a single one is taken twice,
+ * side by side in scratch. */
+static size_t twice_bytes(fx_tensor q)
+{
+    return (size_t)(4 * q.shape[1] * q.shape[2]) * fx_dtype_size(q.dtype) + (size_t)(2 * q.shape[1]) * 4;
+}
+
+static fx_status fused_twice(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                             fx_tensor v, float scale, void *scratch)
+{
+    const int64_t heads = q.shape[1], dim = q.shape[2];
+    const fx_tensor q2 = fx_view3(scratch, q.dtype, 2, heads, dim),
+                    o2 = fx_view3((char *)scratch + fx_bytes(q2), o.dtype, 2, heads, dim),
+                    sums = fx_view2((char *)o2.data + fx_bytes(o2), FX_F32, heads, 2);
+    for (int i = 0; i < 2; i++) FX_TRY(fx_cuda_copy(be, fx_rows(q2, i, 1), q, 1, 0));
+    FX_TRY(fused(be, o2, fx_present(lse) ? sums : lse, q2, k, v, scale));
+    FX_TRY(fx_cuda_copy(be, o, fx_rows(o2, 0, 1), 1, 0));
+    return fx_present(lse) ? fx_cuda_copy(be, lse, fx_slice(sums, 1, 0, 1), 1, 0) : FX_OK;
+}
+
 static bool by_packs_of_8(fx_tensor t)
 {
     return t.stride[0] % 8 == 0 && t.stride[1] % 8 == 0 && (uintptr_t)t.data % 16 == 0;
@@ -164,12 +184,15 @@ fx_status fx_cuda_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx
 {
     (void)be, (void)o;
     *bytes = fx_products_scratch(q, k, SCORES);
+    if (q.shape[0] == 1 && *bytes < twice_bytes(q)) *bytes = twice_bytes(q);
     return FX_OK;
 }
 
 fx_status fx_cuda_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
                             fx_tensor bias, float scale, void *scratch)
 {
-    if (is_fused(o, lse, q, k, v, bias)) return fused(be, o, lse, q, k, v, scale);
+    if (is_fused(o, lse, q, k, v, bias))
+        return q.shape[0] == 1 ? fused_twice(be, o, lse, q, k, v, scale, scratch)
+                               : fused(be, o, lse, q, k, v, scale);
     return fx_products_attention(be, &products, o, lse, q, k, v, bias, scale, scratch, SCORES);
 }
