@@ -199,7 +199,11 @@ static fx_status open_session(fx_pipeline *p, fx_size size)
     const fx_session_options opt = {p->facts.mesh, p->opt.layout, p->opt.exact, p->opt.dtype};
     const int rank = fx_comm_rank(p->comm), ranks = fx_comm_size(p->comm);
     fx_status st = fx_session_plan(&p->model, p->be, rank, ranks, &opt, size, &p->arena_bytes);
-    if (!st) st = check_room(p);
+    if (!st)
+        fx_log(FX_LOG_DETAIL, "memory: %.2f GiB of activations planned, beside %.2f GiB of weights",
+               (double)p->arena_bytes / 0x1p30, (double)p->facts.weight_bytes / 0x1p30);
+    if (!st && !fx_on_device(p->be))
+        st = check_room(p); /* a device's memory is no neighbour's: taking it is the check */
     FX_TRY(fx_comm_vote(p->comm, st, NULL));
     st = fx_on_device(p->be) ? fx_device_alloc(p->be, p->arena_bytes, &p->device_arena) : FX_OK;
     if (!st) st = fx_arena_open(p->device_arena, p->arena_bytes, &p->arena);

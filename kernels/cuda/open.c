@@ -68,8 +68,11 @@ fx_status fx_cuda_alloc(fx_backend *be, size_t bytes, void **out)
     if (cudaMalloc(out, bytes) == cudaSuccess) return FX_OK;
     (void)cudaGetLastError();
     (void)cudaMemGetInfo(&have, &all);
-    return FX_FAIL(FX_ENOMEM, "the device has %.1f MiB free and %.1f MiB are needed",
-                   (double)have / 1048576.0, (double)bytes / 1048576.0);
+    return FX_FAIL(FX_ENOMEM,
+                   "%.2f GiB are needed on the device and %.2f of its %.2f GiB are free; make the picture "
+                   "smaller, use a "
+                   "smaller model or more ranks, or end what else runs there",
+                   (double)bytes / 0x1p30, (double)have / 0x1p30, (double)all / 0x1p30);
 }
 
 void fx_cuda_free(fx_backend *be, void *data)
