@@ -131,7 +131,7 @@ static void bench_linear(int64_t m, int64_t n, int64_t k, fx_act act, double cou
 /* ---- attention and row ops ---- */
 
 typedef struct rows_arg {
-    fx_tensor x, y, z, c; /* x residual [T,C]; y [T,3C] or [T,C]; z [T,C]; c vectors */
+    fx_tensor x, y, z, c, h; /* x residual [T,C]; y [T,3C] or [T,C]; z [T,C]; c vectors */
     int64_t heads;
 } rows_arg;
 
@@ -156,6 +156,12 @@ static void run_gate_add(void *arg)
     must(fx_gate_add(be, a->x, fx_row(a->c, 0), a->z));
 }
 
+static void run_gate_norm(void *arg)
+{
+    const rows_arg *a = arg;
+    must(fx_gate_norm(be, a->h, a->x, fx_row(a->c, 0), a->z, fx_row(a->c, 0), fx_row(a->c, 1), 1e-6f));
+}
+
 static void run_rope(void *arg)
 {
     const rows_arg *a = arg;
@@ -177,8 +183,11 @@ static void bench_rows(int64_t heads)
     a.y = filled(be->dtype, ROWS, 3 * C, 1);
     a.z = filled(be->dtype, ROWS, C, 0);
     const double gb = 1e-9 * ROWS * (double)C;
-    report("norm_mod 4608 x 3072", 0, gb * (4 + es), 4, run_norm_mod, &a);
-    report("gate_add 4608 x 3072", 0, gb * (8 + es), 4, run_gate_add, &a);
+    report("norm_mod 4608 x 3072", 0, gb * (4 + es), 2, run_norm_mod, &a);
+    report("gate_add 4608 x 3072", 0, gb * (8 + es), 2, run_gate_add, &a);
+    a.h = filled(be->dtype, ROWS, C, 0);
+    report("gate_norm 4608 x 3072", 0, gb * (8 + 2 * es), 2, run_gate_norm, &a);
+    release(a.h);
     report("qk_norm_rope 4608 x 24 x 128", 0, gb * 2 * es, 6, run_rope, &a);
     release(a.x);
     release(a.y);

@@ -49,7 +49,7 @@ static fx_tensor filled(fx_dtype dtype, int64_t rows, int64_t cols, float scale)
 }
 
 typedef struct call {
-    fx_tensor y, x, z, c, b;
+    fx_tensor y, x, z, c, b, h;
     fx_weight w;
     fx_act act;
 } call;
@@ -107,6 +107,10 @@ static void run_gate_add(const call *a)
 {
     must(fx_gate_add(be, a->x, fx_row(a->c, 0), a->z));
 }
+static void run_gate_norm(const call *a)
+{
+    must(fx_gate_norm(be, a->h, a->x, fx_row(a->c, 0), a->z, fx_row(a->c, 0), fx_row(a->c, 1), 1e-6f));
+}
 static void run_rope(const call *a)
 {
     must(fx_qk_norm_rope(be, fx_heads(a->z, HEADS), fx_heads(fx_cols(a->y, 0, C), HEADS),
@@ -126,8 +130,11 @@ static void row_ops(int64_t rows)
     const double n = (double)rows * C, blocks = DOUBLE + SINGLE;
     a.c = filled(FX_F32, 2, C, 1);
     report("attention, 24 heads x 128", 4.0 * (double)rows * (double)rows * C, 0, blocks, run_attention, &a);
-    report("norm_mod", 0, 6 * n, 2 * DOUBLE + SINGLE, run_norm_mod, &a);
-    report("gate_add", 0, 10 * n, 2 * DOUBLE + SINGLE, run_gate_add, &a);
+    a.h = filled(FX_BF16, rows, C, 1);
+    report("norm_mod", 0, 6 * n, 3, run_norm_mod, &a);
+    report("gate_add", 0, 10 * n, 2, run_gate_add, &a);
+    report("gate_norm", 0, 12 * n, 2 * DOUBLE + SINGLE - 2, run_gate_norm, &a);
+    fx_cuda_free(be, a.h.data);
     report("qk_norm_rope", 0, 4 * n, 2 * blocks, run_rope, &a);
     report("copy of v", 0, 4 * n, blocks, run_copy, &a);
     fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data), fx_cuda_free(be, a.z.data),

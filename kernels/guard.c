@@ -198,6 +198,14 @@ static fx_status guard_gate_add(fx_backend *be, fx_tensor x, fx_tensor gate, fx_
     WATCHED(CALL(gate_add, x, gate, y));
 }
 
+static fx_status guard_gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                                 fx_tensor shift, fx_tensor scale, float eps)
+{
+    fx_watch seen = watch(be, "gate_norm");
+    INOUT(x), IN(gate), IN(y), IN(shift), IN(scale), OUT(h);
+    WATCHED(CALL(gate_norm, h, x, gate, y, shift, scale, eps));
+}
+
 static fx_status guard_qk_norm_rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs,
                                     float eps)
 {
@@ -353,6 +361,7 @@ static const fx_ops guard_ops = {
     .layer_norm = guard_layer_norm,
     .rms_norm = guard_rms_norm,
     .gate_add = guard_gate_add,
+    .gate_norm = guard_gate_norm,
     .qk_norm_rope = guard_qk_norm_rope,
     .axpy = guard_axpy,
     .activate = guard_activate,

@@ -201,6 +201,24 @@ fx_status fx_gate_add(fx_backend *be, fx_tensor x, fx_tensor gate, fx_tensor y)
     return be->ops->gate_add(be, x, gate, y);
 }
 
+fx_status fx_gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y, fx_tensor shift,
+                       fx_tensor scale, float eps)
+{
+    FX_TRY(WANT2(be, "gate_norm", x, FX_W_STREAM, ANY, ANY));
+    FX_TRY(WANT2(be, "gate_norm", y, FX_W_DTYPE, x.shape[0], x.shape[1]));
+    FX_TRY(WANT2(be, "gate_norm", h, FX_W_DTYPE, x.shape[0], x.shape[1]));
+    FX_TRY(WANT1(be, "gate_norm", gate, FX_W_STREAM, x.shape[1]));
+    FX_TRY(WANT1(be, "gate_norm", shift, FX_W_STREAM, x.shape[1]));
+    FX_TRY(WANT1(be, "gate_norm", scale, FX_W_STREAM, x.shape[1]));
+    FX_TRY(APART("gate_norm", x, y));
+    FX_TRY(APART("gate_norm", x, gate));
+    FX_TRY(APART("gate_norm", h, x));
+    FX_TRY(APART("gate_norm", h, y));
+    if (nothing(x)) return FX_OK;
+    be->counts.calls++;
+    return be->ops->gate_norm(be, h, x, gate, y, shift, scale, eps);
+}
+
 fx_status fx_qk_norm_rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps)
 {
     FX_TRY(WANT3(be, "qk_norm_rope", x, FX_W_DTYPE, ANY, ANY, ANY));

@@ -84,6 +84,8 @@ typedef struct fx_ops {
     fx_status (*layer_norm)(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, float eps);
     fx_status (*rms_norm)(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);
     fx_status (*gate_add)(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);
+    fx_status (*gate_norm)(fx_backend *, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps);
     fx_status (*qk_norm_rope)(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps);
     fx_status (*axpy)(fx_backend *, fx_tensor x, fx_tensor y, float a);
     fx_status (*activate)(fx_backend *, fx_tensor y, fx_tensor x, fx_act);
@@ -165,6 +167,12 @@ fx_status fx_rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float
 
 /* x[T,C] += gate[C] * y[T,C]; x, gate stream; y dtype or stream. Budget: u|x'| + e |gate y|. */
 fx_status fx_gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);
+
+/* x[T,C] += gate[C] * y[T,C], then h[T,C] = (1 + scale[C]) * layernorm(x) + shift[C]: gate_add and norm_mod in one pass over
+ * the rows. x, gate, shift, scale stream; y, h dtype. Budget: of x as gate_add; of h as norm_mod on the new x, and what x's
+ * may move it: 4 a times the largest of the row's. */
+fx_status fx_gate_norm(fx_backend *, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y, fx_tensor shift,
+                       fx_tensor scale, float eps);
 
 /* y[T,H,D] = rope(rms_norm(x[T,H,D]) * w[D]); x, y dtype, token and head strides free, y may be x. w absent:
  * no norm. cs absent: no rotation; else cs[T,D/2,2] f32 holds (cos, sin) for the pair (2i, 2i+1): (a, b) ->

@@ -95,6 +95,13 @@ static fx_status plan_ttttf(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor 
     return FX_OK;
 }
 
+static fx_status plan_gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                                fx_tensor shift, fx_tensor scale, float eps)
+{
+    (void)be, (void)h, (void)x, (void)gate, (void)y, (void)shift, (void)scale, (void)eps;
+    return FX_OK;
+}
+
 static fx_status plan_ttf(fx_backend *be, fx_tensor x, fx_tensor y, float a)
 {
     (void)be, (void)x, (void)y, (void)a;
@@ -171,6 +178,7 @@ static const fx_ops plan_ops = {
     .layer_norm = plan_ttttf,
     .rms_norm = plan_tttf,
     .gate_add = plan_ttt,
+    .gate_norm = plan_gate_norm,
     .qk_norm_rope = plan_ttttf,
     .axpy = plan_ttf,
     .activate = plan_activate,

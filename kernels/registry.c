@@ -25,7 +25,7 @@
 #define EACH_SLOT(X)                                                                                         \
     X(packed_bytes)                                                                                          \
     X(pack) X(linear_scratch) X(conv2d_scratch) X(attention_scratch) X(linear) X(conv2d) X(attention)        \
-        X(attention_merge) X(norm_mod) X(layer_norm) X(rms_norm) X(gate_add) X(qk_norm_rope) X(axpy)         \
+        X(attention_merge) X(norm_mod) X(layer_norm) X(rms_norm) X(gate_add) X(gate_norm) X(qk_norm_rope) X(axpy)         \
             X(activate) X(glu) X(embed) X(copy) X(row_stats) X(group_norm) X(upsample2x) X(to_rgb8)          \
                 X(count_nonfinite) X(upload) X(download) X(sync) X(close)
 /* clang-format on */

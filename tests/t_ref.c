@@ -317,6 +317,15 @@ static void t_small(void)
                      fx_view2(table, FX_F64, 2, 2)));
     T_CHECK(acc[0] == 1 && acc[1] == 0 && acc[2] == 5 && acc[3] == -2, "gate_add %g %g %g %g", acc[0], acc[1],
             acc[2], acc[3]);
+    double both[] = {1, 1, 1, 1}, none[] = {0, 0}; /* the same sums; normed: 1 and -1 in both rows */
+    fx_tensor normed = push(2, 2, 2, 0);
+    T_OK(fx_gate_norm(be, normed, fx_view2(both, FX_F64, 2, 2), fx_view1(gate, FX_F64, 2),
+                      fx_view2(table, FX_F64, 2, 2), fx_view1(gate, FX_F64, 2), fx_view1(none, FX_F64, 2),
+                      0.0f));
+    const double units[] = {3, -2, 3, -2};
+    for (int i = 0; i < 4; i++)
+        T_CHECK(both[i] == acc[i] && near(at(normed)[i], units[i]), "gate_norm[%d] %g %g", i, both[i],
+                at(normed)[i]);
     T_OK(fx_axpy(be, fx_view2(acc, FX_F64, 2, 2), fx_view2(table, FX_F64, 2, 2), -0.5f));
     T_CHECK(acc[0] == 1 && acc[1] == -0.5 && acc[2] == 4 && acc[3] == -3.5, "axpy %g %g", acc[1], acc[3]);
 }

@@ -45,6 +45,7 @@ fx_status __wrap_fx_double_block(fx_dit *d, int block, int step)
 {
     FX_TRY(__real_fx_double_block(d, block, step));
     if (now.segment == FX_ALL || !here(d, block, step)) return FX_OK;
+    FX_TRY(fx_dit_settle(d));
     const int64_t row =
         now.segment == FX_TEXT ? d->text_rows - 1 : d->text_rows; /* last text, first image row */
     spoil_row((float *)fx_row(d->x, row).data, d->x.shape[1]);
@@ -54,8 +55,9 @@ fx_status __wrap_fx_double_block(fx_dit *d, int block, int step)
 fx_status __wrap_fx_single_block(fx_dit *d, int block, int step)
 {
     FX_TRY(__real_fx_single_block(d, block, step));
-    if (now.segment == FX_ALL && here(d, block, step))
-        spoil_row((float *)fx_row(d->x, d->x.shape[0] / 2).data, d->x.shape[1]);
+    if (now.segment != FX_ALL || !here(d, block, step)) return FX_OK;
+    FX_TRY(fx_dit_settle(d));
+    spoil_row((float *)fx_row(d->x, d->x.shape[0] / 2).data, d->x.shape[1]);
     return FX_OK;
 }
 

@@ -135,6 +135,8 @@ fx_status fx_cpu_norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shif
 fx_status fx_cpu_layer_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, float eps);
 fx_status fx_cpu_rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);
 fx_status fx_cpu_gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);
+fx_status fx_cpu_gate_norm(fx_backend *, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps);
 fx_status fx_cpu_qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps);
 fx_status fx_cpu_axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);
 fx_status fx_cpu_activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);

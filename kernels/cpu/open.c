@@ -81,6 +81,7 @@ static const fx_ops cpu_ops = {
     .layer_norm = fx_cpu_layer_norm,
     .rms_norm = fx_cpu_rms_norm,
     .gate_add = fx_cpu_gate_add,
+    .gate_norm = fx_cpu_gate_norm,
     .qk_norm_rope = fx_cpu_qk_norm_rope,
     .axpy = fx_cpu_axpy,
     .activate = fx_cpu_activate,

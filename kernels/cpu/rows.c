@@ -59,6 +59,13 @@ fx_status fx_cpu_gate_add(fx_backend *be, fx_tensor x, fx_tensor gate, fx_tensor
     return FX_OK;
 }
 
+fx_status fx_cpu_gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps)
+{
+    FX_TRY(fx_cpu_gate_add(be, x, gate, y));
+    return fx_cpu_norm_mod(be, h, x, shift, scale, eps);
+}
+
 /* ---- x += a y ---- */
 
 FX_INLINE void axpy_row_any(void *x, fx_dtype xd, const void *y, fx_dtype yd, float a, int64_t n)

@@ -47,8 +47,25 @@ FX_DEVICE void scale_pack(const norm_args<Y, X> &a, Y *out, int i, const fx_vec<
     fx_put_vec<V>(out, i, r);
 }
 
-/* KEEP: the row fits KEPT values per thread. */
-template <int V, bool KEEP, class Y, class X> FX_KERNEL FX_BOUNDS(THREADS) norm_kernel(norm_args<Y, X> a)
+/* What is added to the rows first, and stays there: x += gate * y. */
+struct gate_args {
+    float *x;
+    const uint16_t *y;
+    const float *gate;
+    int64_t y_stride;
+};
+
+template <int V> FX_DEVICE fx_vec<V> add_gated(const gate_args &g, int64_t x_stride, int i, fx_vec<V> x)
+{
+    const fx_vec<V> y = fx_get_vec<V>(g.y + fx_cta() * g.y_stride, i), gate = fx_get_vec<V>(g.gate, i);
+    FX_UNROLL for (int k = 0; k < V; k++) x.v[k] += gate.v[k] * y.v[k];
+    fx_put_vec<V>(g.x + fx_cta() * x_stride, i, x);
+    return x;
+}
+
+/* KEEP: the row fits KEPT values per thread. GATED: with KEEP. */
+template <int V, bool KEEP, bool GATED, class Y, class X>
+FX_KERNEL FX_BOUNDS(THREADS) norm_kernel(norm_args<Y, X> a, gate_args g)
 {
     enum { PACKS = KEEP ? KEPT / V : 1 };
     float *part = fx_shared<float>();
@@ -60,6 +77,8 @@ template <int V, bool KEEP, class Y, class X> FX_KERNEL FX_BOUNDS(THREADS) norm_
         {
             const int i = (fx_tid() + j * THREADS) * V;
             if (i < a.n) kept[j] = fx_get_vec<V>(row, i);
+            if constexpr (GATED)
+                if (i < a.n) kept[j] = add_gated<V>(g, a.x_stride, i, kept[j]);
         }
     if (a.centred) {
         if constexpr (KEEP) {
@@ -95,8 +114,9 @@ fx_status launch_norm(fx_backend *be, int64_t rows, const norm_args<Y, X> &a)
 {
     const fx_dim3 grid((unsigned)rows);
     const size_t shared = THREADS / FX_WARP * sizeof(float);
-    if (a.n <= KEPT * THREADS) return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, true, Y, X>), a);
-    return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, false, Y, X>), a);
+    if (a.n <= KEPT * THREADS)
+        return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, true, false, Y, X>), a, gate_args());
+    return FX_LAUNCH(be, grid, THREADS, shared, (norm_kernel<V, false, false, Y, X>), a, gate_args());
 }
 
 template <class Y, class X>
@@ -312,6 +332,31 @@ extern "C" fx_status FX_SLOT(norm_mod)(fx_backend *be, fx_tensor y, fx_tensor x,
                                        fx_tensor scale, float eps)
 {
     return norm(be, y, x, scale, shift, 1.0f, eps, true);
+}
+
+extern "C" fx_status FX_SLOT(gate_norm)(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                                        fx_tensor shift, fx_tensor scale, float eps)
+{
+    const bool one_pass = x.dtype == FX_F32 && y.dtype == FX_BF16 && h.dtype == FX_BF16 &&
+                          x.shape[1] <= KEPT * THREADS && fx_in_packs(h) && fx_in_packs(x) &&
+                          fx_in_packs(y) && fx_in_packs(gate) && fx_in_packs(shift) && fx_in_packs(scale);
+    if (!one_pass) {
+        FX_TRY(FX_SLOT(gate_add)(be, x, gate, y));
+        return FX_SLOT(norm_mod)(be, h, x, shift, scale, eps);
+    }
+    const norm_args<uint16_t, float> a = {(uint16_t *)h.data,
+                                          (const float *)x.data,
+                                          (const float *)scale.data,
+                                          (const float *)shift.data,
+                                          h.stride[0],
+                                          x.stride[0],
+                                          (int)x.shape[1],
+                                          1.0f,
+                                          eps,
+                                          true};
+    const gate_args g = {(float *)x.data, (const uint16_t *)y.data, (const float *)gate.data, y.stride[0]};
+    return FX_LAUNCH(be, fx_dim3((unsigned)x.shape[0]), THREADS, THREADS / FX_WARP * sizeof(float),
+                     (norm_kernel<4, true, true, uint16_t, float>), a, g);
 }
 
 extern "C" fx_status FX_SLOT(layer_norm)(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b,

@@ -159,6 +159,7 @@ static const fx_ops cuda_ops = {
     .layer_norm = fx_cuda_layer_norm,
     .rms_norm = fx_cuda_rms_norm,
     .gate_add = fx_cuda_gate_add,
+    .gate_norm = fx_cuda_gate_norm,
     .qk_norm_rope = fx_cuda_qk_norm_rope,
     .axpy = fx_cuda_axpy,
     .activate = fx_cuda_activate,

@@ -20,6 +20,8 @@ extern "C" {
     fx_status prefix##qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs,                    \
                                    float eps);                                                                           \
     fx_status prefix##gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);                                  \
+    fx_status prefix##gate_norm(fx_backend *, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,                     \
+                                fx_tensor shift, fx_tensor scale, float eps);                                            \
     fx_status prefix##axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);                                             \
     fx_status prefix##activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);                                          \
     fx_status prefix##glu(fx_backend *, fx_tensor y, fx_tensor a, fx_tensor b, fx_act);                                  \

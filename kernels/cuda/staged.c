@@ -217,6 +217,14 @@ static fx_status gate_add(fx_backend *be, fx_tensor x, fx_tensor gate, fx_tensor
     PUT(&x, &gate, &y);
     ONE(fx_cuda_gate_add(CUDA, x, gate, y), x);
 }
+static fx_status gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps)
+{
+    PUT(&h, &x, &gate, &y, &shift, &scale);
+    FX_TRY(fx_cuda_gate_norm(CUDA, h, x, gate, y, shift, scale, eps));
+    FX_TRY(get(be, h));
+    return get(be, x);
+}
 static fx_status qk_norm_rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps)
 {
     PUT(&y, &x, &w, &cs);
@@ -317,6 +325,7 @@ static const fx_ops staged_ops = {
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,
     .gate_add = gate_add,
+    .gate_norm = gate_norm,
     .qk_norm_rope = qk_norm_rope,
     .axpy = axpy,
     .activate = activate,

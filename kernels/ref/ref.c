@@ -46,6 +46,7 @@ static const fx_ops ref_ops = {
     .layer_norm = fx_ref_layer_norm,
     .rms_norm = fx_ref_rms_norm,
     .gate_add = fx_ref_gate_add,
+    .gate_norm = fx_ref_gate_norm,
     .qk_norm_rope = fx_ref_qk_norm_rope,
     .axpy = fx_ref_axpy,
     .activate = fx_ref_activate,

@@ -28,6 +28,8 @@ fx_status fx_ref_norm_mod(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor shif
 fx_status fx_ref_layer_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor b, float eps);
 fx_status fx_ref_rms_norm(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, float eps);
 fx_status fx_ref_gate_add(fx_backend *, fx_tensor x, fx_tensor gate, fx_tensor y);
+fx_status fx_ref_gate_norm(fx_backend *, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps);
 fx_status fx_ref_qk_norm_rope(fx_backend *, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor cs, float eps);
 fx_status fx_ref_axpy(fx_backend *, fx_tensor x, fx_tensor y, float a);
 fx_status fx_ref_activate(fx_backend *, fx_tensor y, fx_tensor x, fx_act);

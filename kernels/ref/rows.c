@@ -24,6 +24,13 @@ fx_status fx_ref_gate_add(fx_backend *be, fx_tensor x, fx_tensor gate, fx_tensor
     return FX_OK;
 }
 
+fx_status fx_ref_gate_norm(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                           fx_tensor shift, fx_tensor scale, float eps)
+{
+    FX_TRY(fx_ref_gate_add(be, x, gate, y));
+    return fx_ref_norm_mod(be, h, x, shift, scale, eps);
+}
+
 fx_status fx_ref_axpy(fx_backend *be, fx_tensor x, fx_tensor y, float a)
 {
     (void)be;

@@ -165,6 +165,7 @@ fx_ops table()
     t.layer_norm = fx_twin_layer_norm;
     t.rms_norm = fx_twin_rms_norm;
     t.gate_add = fx_twin_gate_add;
+    t.gate_norm = fx_twin_gate_norm;
     t.qk_norm_rope = fx_twin_qk_norm_rope;
     t.axpy = fx_twin_axpy;
     t.activate = fx_twin_activate;

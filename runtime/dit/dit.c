@@ -22,6 +22,7 @@ fx_status fx_dit_open(const fx_dit_config *cfg, const fx_dit_weights *w, fx_back
                     .image_rows = mine[FX_IMAGE].count};
     const int64_t rows = out->text_rows + out->image_rows;
     FX_TRY(fx_push2(be->arena, be->stream, rows, cfg->hidden, &out->x));
+    FX_TRY(fx_push2(be->arena, be->dtype, rows, cfg->hidden, &out->branch));
     FX_TRY(fx_push2(be->arena, be->stream, out->text_rows, cfg->hidden, &out->context));
     FX_TRY(fx_push3(be->arena, FX_F32, rows, cfg->head_dim / 2, 2, &out->cs));
     FX_TRY(fx_rope_fill(out, opt->grid_width));
@@ -59,6 +60,29 @@ fx_status fx_dit_prepare(fx_dit *d, fx_tensor t5, fx_tensor pooled, const float 
     return fx_mod_fill(d, pooled, sigma, guidance);
 }
 
+/* ---- debts ---- */
+
+fx_status fx_dit_norm(fx_dit *d, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale)
+{
+    const fx_debt debt = d->owed[segment];
+    d->owed[segment] = (fx_debt){fx_none(), fx_none()};
+    if (!fx_present(debt.gate)) return fx_norm_mod(d->be, h, x, shift, scale, norm_eps);
+    return fx_gate_norm(d->be, h, x, debt.gate, debt.y, shift, scale, norm_eps);
+}
+
+fx_status fx_dit_settle(fx_dit *d)
+{
+    const fx_tensor rows[FX_SEGMENTS + 1] = {[FX_TEXT] = fx_rows(d->x, 0, d->text_rows),
+                                             [FX_IMAGE] = fx_rows(d->x, d->text_rows, d->image_rows),
+                                             [FX_ALL] = d->x};
+    for (int s = 0; s <= FX_ALL; s++) {
+        if (!fx_present(d->owed[s].gate)) continue;
+        FX_TRY(fx_gate_add(d->be, rows[s], d->owed[s].gate, d->owed[s].y));
+        d->owed[s] = (fx_debt){fx_none(), fx_none()};
+    }
+    return FX_OK;
+}
+
 static fx_status observe(const fx_dit *d, const char *kind, int block, const char *suffix, int segment,
                          fx_tensor rows)
 {
@@ -89,12 +113,16 @@ fx_status fx_dit_step(fx_dit *d, int step, fx_tensor latents, fx_tensor noise)
     FX_TRY(embed_rows(d, &d->w->x_embed, latents, img));
     for (int b = 0; b < d->cfg->double_blocks; b++) {
         FX_TRY(fx_double_block(d, b, step));
+        if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "double", b, "_txt", FX_TEXT, txt));
         FX_TRY(observe(d, "double", b, "_img", FX_IMAGE, img));
     }
+    FX_TRY(fx_dit_settle(d)); /* from here on text and image are one stream */
     for (int b = 0; b < d->cfg->single_blocks; b++) {
         FX_TRY(fx_single_block(d, b, step));
+        if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "single", b, "", FX_ALL, d->x));
     }
+    FX_TRY(fx_dit_settle(d));
     return final_layer(d, step, img, noise);
 }

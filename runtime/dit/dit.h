@@ -26,6 +26,11 @@ typedef struct fx_mod_table {
 /* Sees the state after each block: rows[T_local(segment), C]; segment FX_TEXT, FX_IMAGE or FX_ALL. */
 typedef fx_status (*fx_observer)(void *ctx, const char *name, int segment, fx_tensor rows);
 
+/* What a stream's rows still owe when a block ends: x += gate * y. The next norm of the rows does both in one pass. */
+typedef struct fx_debt {
+    fx_tensor gate, y; /* absent: nothing; [C], [rows, C] dtype */
+} fx_debt;
+
 typedef struct fx_dit {
     const fx_dit_config *cfg; /* borrowed */
     const fx_dit_weights *w;  /* borrowed */
@@ -36,6 +41,8 @@ typedef struct fx_dit {
     int rank, steps;
     int64_t text_rows, image_rows; /* local */
     fx_tensor x;                   /* [T_local, C] stream */
+    fx_tensor branch;              /* [T_local, C] dtype: the rows of y in debts */
+    fx_debt owed[FX_SEGMENTS + 1]; /* by segment, or all rows in [FX_ALL] */
     fx_tensor context;             /* [text_rows, C] stream: embedded text */
     fx_tensor cs;                  /* [T_local, head_dim/2, 2] f32 */
     fx_mod_table mod;
@@ -62,8 +69,12 @@ fx_status fx_dit_prepare(fx_dit *, fx_tensor t5, fx_tensor pooled, const float *
 fx_status fx_dit_step(fx_dit *, int step, fx_tensor latents, fx_tensor noise);
 
 /* --- the boxes, one file each --- */
+/* A block leaves debts behind; its x is whole when fx_dit_settle has paid them. */
 fx_status fx_double_block(fx_dit *, int block, int step);
 fx_status fx_single_block(fx_dit *, int block, int step);
+/* h = (1 + scale) * layernorm(x) + shift of a segment's rows x (or FX_ALL), its debt paid first. */
+fx_status fx_dit_norm(fx_dit *, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale);
+fx_status fx_dit_settle(fx_dit *);
 fx_status fx_mod_open(fx_dit *);
 void fx_mod_close(fx_dit *);
 fx_status fx_mod_fill(fx_dit *, fx_tensor pooled, const float *sigma, double guidance);

@@ -2,8 +2,6 @@
  * Called by dit.c for each of the first blocks of a step. Source: FluxTransformerBlock of diffusers. */
 #include "runtime/dit/dit.h"
 
-static const float norm_eps = 1e-6f;
-
 /* normed -> kv and q of one stream; K and V leave before Q is computed. */
 static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step,
                          fx_tensor x)
@@ -16,7 +14,7 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_push2(be->arena, be->dtype, T, 2 * C, &kv));
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &q));
-    FX_TRY(fx_norm_mod(be, h, x, fx_mod_chunk(mod, step, 0, C), fx_mod_chunk(mod, step, 1, C), norm_eps));
+    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, step, 0, C), fx_mod_chunk(mod, step, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, segment, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, cs));
     FX_TRY(fx_dense_apply(be, q, h, &w->qkv.q, FX_ACT_NONE));
@@ -25,34 +23,25 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
     return FX_OK;
 }
 
-/* x += gate * out(attention rows) */
-static fx_status attention_out(fx_dit *d, const fx_stream_weights *w, fx_tensor mod, int step, fx_tensor x,
-                               fx_tensor o)
+/* The rest of the block for one stream: x += gate * out(attention rows), then the MLP, whose x += gate * mlp(normed x) is left
+ * to the next norm of these rows. */
+static fx_status finish(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step,
+                        fx_tensor o)
 {
     fx_backend *be = d->be;
-    const int64_t C = d->cfg->hidden;
-    const size_t mark = fx_mark(be->arena);
-    fx_tensor y;
-    FX_TRY(fx_push2(be->arena, be->dtype, x.shape[0], C, &y));
-    FX_TRY(fx_dense_apply(be, y, o, &w->out, FX_ACT_NONE));
-    FX_TRY(fx_gate_add(be, x, fx_mod_chunk(mod, step, 2, C), y));
-    fx_rewind(be->arena, mark);
-    return FX_OK;
-}
-
-/* x += gate * mlp(norm_mod(x)) */
-static fx_status mlp(fx_dit *d, const fx_stream_weights *w, fx_tensor mod, int step, fx_tensor x)
-{
-    fx_backend *be = d->be;
-    const int64_t C = d->cfg->hidden, T = x.shape[0];
+    const int64_t C = d->cfg->hidden, begin = fx_layout_local_start(d->layout, d->rank, segment),
+                  T = o.shape[0];
+    const fx_tensor x = fx_rows(d->x, begin, T), branch = fx_rows(d->branch, begin, T);
     const size_t mark = fx_mark(be->arena);
     fx_tensor h, m;
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_push2(be->arena, be->dtype, T, d->cfg->mlp, &m));
-    FX_TRY(fx_norm_mod(be, h, x, fx_mod_chunk(mod, step, 3, C), fx_mod_chunk(mod, step, 4, C), norm_eps));
+    FX_TRY(fx_dense_apply(be, branch, o, &w->out, FX_ACT_NONE));
+    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, step, 2, C), branch};
+    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, step, 3, C), fx_mod_chunk(mod, step, 4, C)));
     FX_TRY(fx_dense_apply(be, m, h, &w->mlp_in, FX_ACT_GELU_TANH));
-    FX_TRY(fx_dense_apply(be, h, m, &w->mlp_out, FX_ACT_NONE));
-    FX_TRY(fx_gate_add(be, x, fx_mod_chunk(mod, step, 5, C), h));
+    FX_TRY(fx_dense_apply(be, branch, m, &w->mlp_out, FX_ACT_NONE));
+    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, step, 5, C), branch};
     fx_rewind(be->arena, mark);
     return FX_OK;
 }
@@ -64,19 +53,15 @@ fx_status fx_double_block(fx_dit *d, int block, int step)
     const fx_tensor txt = fx_rows(d->x, 0, d->text_rows), img = fx_rows(d->x, d->text_rows, d->image_rows);
     const size_t mark = fx_mark(d->be->arena);
     fx_tensor o;
-    FX_TRY(
-        put_qkv(d, FX_IMAGE, &w->img, mod_img, step, img));   /* the most rows first: they travel while the */
-    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, step, txt)); /* few of the text are computed */
+    /* The image's many rows travel while the text's few are computed, on the way there and on the way back. */
+    FX_TRY(put_qkv(d, FX_IMAGE, &w->img, mod_img, step, img));
+    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, step, txt));
     FX_TRY(fx_push2(d->be->arena, d->be->dtype, d->x.shape[0], d->cfg->hidden, &o));
     FX_TRY(fx_exchange_attend(d->exchange, true));
-    FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT,
-                               o)); /* the few rows of the text first: all of its work is done while */
-    FX_TRY(
-        attention_out(d, &w->txt, mod_txt, step, txt, fx_rows(o, 0, d->text_rows))); /* the image's travel */
-    FX_TRY(mlp(d, &w->txt, mod_txt, step, txt));
+    FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT, o));
+    FX_TRY(finish(d, FX_TEXT, &w->txt, mod_txt, step, fx_rows(o, 0, d->text_rows)));
     FX_TRY(fx_exchange_collect(d->exchange, FX_ALL, o));
-    FX_TRY(attention_out(d, &w->img, mod_img, step, img, fx_rows(o, d->text_rows, d->image_rows)));
-    FX_TRY(mlp(d, &w->img, mod_img, step, img));
+    FX_TRY(finish(d, FX_IMAGE, &w->img, mod_img, step, fx_rows(o, d->text_rows, d->image_rows)));
     fx_rewind(d->be->arena, mark);
     return FX_OK;
 }

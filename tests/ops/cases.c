@@ -87,6 +87,10 @@ const op_case op_cases[] = {
     {"gate_add",     12,  3072,     0,  0, 0,       PLAIN, NORMAL | OUTLIER,          "FLUX width"},
     {"gate_add",   4608,  3072,     0,  0, 0,       SAMPLED, NORMAL | OUTLIER,          "FLUX, all rows"},
     {"gate_add",     31,    35,     0,  0, 0,       ROWS,  ALL_KINDS,                 "odd"},
+    {"gate_norm",    12,  3072,     0,  0, 0,       PLAIN, ALL_KINDS,                 "FLUX width"},
+    {"gate_norm",  4608,  3072,     0,  0, 0,       SAMPLED, NORMAL | OUTLIER,          "FLUX, all rows"},
+    {"gate_norm",    31,    35,     0,  0, 0,       ROWS,  ALL_KINDS,                 "odd"},
+    {"gate_norm",     3,  4100,     0,  0, 0,       PLAIN, NORMAL,                    "wider than a CTA keeps"},
     {"qk_norm_rope", 13,     0,   128, 24, 3,       WIDE,  NORMAL | OUTLIER | TINY,   "FLUX, slices of qkv"},
     {"qk_norm_rope", 13,     0,   128,  6, 7,       WIDE,  NORMAL,                    "in place"},
     {"qk_norm_rope", 4608,   0,   128, 24, 3,       SAMPLED, NORMAL | OUTLIER,          "FLUX, all rows"},
@@ -141,10 +145,12 @@ const op_case op_cases[] = {
 const int op_case_count = sizeof op_cases / sizeof op_cases[0];
 
 static const op_def *const ops[] = {
-    &op_linear,    &op_conv2d,     &op_attention,  &op_attention_parts, &op_attention_merge,
-    &op_norm_mod,  &op_layer_norm, &op_rms_norm,   &op_gate_add,        &op_qk_norm_rope,
-    &op_axpy,      &op_activate,   &op_glu,        &op_embed,           &op_copy,
-    &op_row_stats, &op_group_norm, &op_upsample2x, &op_to_rgb8,         &op_count_nonfinite};
+    &op_linear,          &op_conv2d,     &op_attention,    &op_attention_parts,
+    &op_attention_merge, &op_norm_mod,   &op_layer_norm,   &op_rms_norm,
+    &op_gate_add,        &op_gate_norm,  &op_qk_norm_rope, &op_axpy,
+    &op_activate,        &op_glu,        &op_embed,        &op_copy,
+    &op_row_stats,       &op_group_norm, &op_upsample2x,   &op_to_rgb8,
+    &op_count_nonfinite};
 
 const op_def *op_at(int i)
 {

@@ -199,6 +199,13 @@ static fx_status gate_add_no_gate(fx_backend *be, fx_tensor x, fx_tensor gate, f
     return right.axpy(be, x, y, 1);
 }
 
+static fx_status gate_norm_old_rows(fx_backend *be, fx_tensor h, fx_tensor x, fx_tensor gate, fx_tensor y,
+                                    fx_tensor shift, fx_tensor scale, float eps)
+{
+    FX_TRY(right.norm_mod(be, h, x, shift, scale, eps));
+    return right.gate_add(be, x, gate, y);
+}
+
 static fx_status axpy_minus(fx_backend *be, fx_tensor x, fx_tensor y, float a)
 {
     return right.axpy(be, x, y, a * (1 + 0x1p-20f));
@@ -289,6 +296,7 @@ MUTANT(rms_norm, rms_norm_eps)
 MUTANT(qk_norm_rope, rope_no_weight)
 MUTANT(qk_norm_rope, rope_sine)
 MUTANT(gate_add, gate_add_no_gate)
+MUTANT(gate_norm, gate_norm_old_rows)
 MUTANT(axpy, axpy_minus)
 MUTANT(glu, glu_swap)
 MUTANT(copy, copy_add_first)
@@ -320,6 +328,7 @@ const op_mutant op_mutants[] = {
     {"norm weight forgotten", "qk_norm_rope", apply_rope_no_weight},
     {"angles of the next row", "qk_norm_rope", apply_rope_sine},
     {"gate forgotten", "gate_add", apply_gate_add_no_gate},
+    {"the rows from before the sum are normed", "gate_norm", apply_gate_norm_old_rows},
     {"factor off by 2^-20", "axpy", apply_axpy_minus},
     {"gate and value swapped", "glu", apply_glu_swap},
     {"shift before scale", "copy", apply_copy_add_first},

@@ -209,6 +209,58 @@ static void add_budget(const trial *t, int index, double *budget)
     }
 }
 
+/* ---- gate_norm: t = T, c = C ---- */
+
+enum { GN_X, GN_Y, GN_H, GN_GATE, GN_SHIFT, GN_SCALE };
+
+static void gate_norm_setup(trial *t)
+{
+    const op_case *c = t->c;
+    fill(t, add_operand(t, "x", INOUT, t->be->stream, c->view, 2, c->t, c->c, 0), t->kind);
+    fill(t, add_operand(t, "y", IN, t->be->dtype, c->view, 2, c->t, c->c, 0), t->kind);
+    add_operand(t, "h", OUT, t->be->dtype, c->view == PLAIN ? PLAIN : ROWS, 2, c->t, c->c, 0);
+    fill(t, add_operand(t, "gate", IN, t->be->stream, PLAIN, 1, c->c, 0, 0), NORMAL);
+    fill(t, add_operand(t, "shift", IN, t->be->stream, PLAIN, 1, c->c, 0, 0), NORMAL);
+    fill(t, add_operand(t, "scale", IN, t->be->stream, PLAIN, 1, c->c, 0, 0), NORMAL);
+    t->eps = 1e-6f;
+    rows_split(t, 3);
+}
+
+static fx_status gate_norm_call(fx_backend *be, const trial *t, const fx_weight *w, const fx_tensor a[])
+{
+    (void)w;
+    return fx_gate_norm(be, a[GN_H], a[GN_X], a[GN_GATE], a[GN_Y], a[GN_SHIFT], a[GN_SCALE], t->eps);
+}
+
+/* x as gate_add. h as norm_mod of the new x, and 4 a times the row's largest error of x. */
+static void gate_norm_budget(const trial *t, int index, double *budget)
+{
+    const int64_t n = t->c->c;
+    double *x = malloc((size_t)n * sizeof *x);
+    for (int64_t row = 0; row < t->c->t; row++) {
+        double mean = 0, size = 0, squares = 0, moved = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double add = t->arg[GN_GATE].before[i] * t->arg[GN_Y].before[row * n + i];
+            x[i] = t->arg[GN_X].before[row * n + i] + add;
+            const double error = u32 * (1 + 4 * u32) * (fabs(x[i]) + fabs(add));
+            if (index == GN_X) budget[row * n + i] = error;
+            moved = fmax(moved, error);
+        }
+        for (int64_t i = 0; i < n; i++) mean += x[i] / (double)n, size += fabs(x[i]) / (double)n;
+        for (int64_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+        const double rstd = 1 / sqrt(squares / (double)n + (double)t->eps), grow = 2 * sqrt((double)n) * u32;
+        for (int64_t i = 0; i < n && index == GN_H; i++) {
+            const double gain = fabs(1 + t->arg[GN_SCALE].before[i]) * rstd, off = fabs(x[i] - mean);
+            budget[row * n + i] = out_rounding(t, index, row * n + i) +
+                                  gain * (grow * (size + off) + 4 * moved) +
+                                  4 * u32 * (gain * off + fabs(t->arg[GN_SHIFT].before[i]));
+        }
+    }
+    free(x);
+}
+
+const op_def op_gate_norm = {
+    .name = "gate_norm", .setup = gate_norm_setup, .call = gate_norm_call, .budget = gate_norm_budget};
 const op_def op_gate_add = {.name = "gate_add",
                             .free_dtypes = 2,
                             .setup = gate_add_setup,

@@ -183,8 +183,8 @@ void time_trial(trial *); /* one line */
 
 /* ---- ops_*.c ---- */
 extern const op_def op_linear, op_conv2d, op_attention, op_attention_parts, op_attention_merge, op_norm_mod,
-    op_layer_norm, op_rms_norm, op_gate_add, op_qk_norm_rope, op_axpy, op_activate, op_glu, op_embed, op_copy,
-    op_row_stats, op_group_norm, op_upsample2x, op_to_rgb8, op_count_nonfinite;
+    op_layer_norm, op_rms_norm, op_gate_add, op_gate_norm, op_qk_norm_rope, op_axpy, op_activate, op_glu,
+    op_embed, op_copy, op_row_stats, op_group_norm, op_upsample2x, op_to_rgb8, op_count_nonfinite;
 const op_def *op_at(int i); /* NULL past the last */
 bool op_cases_known(void);
 

@@ -88,6 +88,7 @@ static fx_status each_block(fx_dit *d, const int64_t *joint, double *result)
     for (int i = 0; i < DOUBLES + SINGLES; i++) {
         if (result) fill(d->x, joint, 100 + i);
         FX_TRY(i < DOUBLES ? fx_double_block(d, i, i % STEPS) : fx_single_block(d, i - DOUBLES, i % STEPS));
+        FX_TRY(fx_dit_settle(d));
         if (result) keep(d->x, 0, result + i * stage);
     }
     return FX_OK;
