@@ -37,12 +37,14 @@ static fx_watch watch(const fx_backend *be, const char *op)
 }
 
 /* Views with before, then the call, then after; the views are named as the slot's parameters. */
-#define IN(t)        fx_watch_view(&seen, #t, FX_WATCH_IN, t)
-#define OUT(t)       fx_watch_view(&seen, #t, FX_WATCH_OUT, t)
-#define INOUT(t)     fx_watch_view(&seen, #t, FX_WATCH_INOUT, t)
-#define IN_INF(t)    fx_watch_inf(&seen, #t, FX_WATCH_IN, t)
-#define OUT_INF(t)   fx_watch_inf(&seen, #t, FX_WATCH_OUT, t)
-#define INOUT_INF(t) fx_watch_inf(&seen, #t, FX_WATCH_INOUT, t)
+#define IN(t)         fx_watch_view(&seen, #t, FX_WATCH_IN, t)
+#define OUT(t)        fx_watch_view(&seen, #t, FX_WATCH_OUT, t)
+#define INOUT(t)      fx_watch_view(&seen, #t, FX_WATCH_INOUT, t)
+#define IN_INF(t)     fx_watch_inf(&seen, #t, FX_WATCH_IN, t)
+#define OUT_INF(t)    fx_watch_inf(&seen, #t, FX_WATCH_OUT, t)
+#define INOUT_INF(t)  fx_watch_inf(&seen, #t, FX_WATCH_INOUT, t)
+#define WEIGHT(w)     seen.weight = (w).packed, seen.weight_bytes = CALL(packed_bytes, &(w))
+#define SCRATCH(p, n) seen.scratch = (n) ? (unsigned char *)(p) : NULL, seen.scratch_bytes = (n)
 #define WATCH(call)                                                                                          \
     do {                                                                                                     \
         fx_status seen_st = fx_watch_before(&seen);                                                          \
@@ -83,44 +85,29 @@ static fx_status guard_pack(fx_backend *be, const fx_weight *w, const void *src,
     return st;
 }
 
-static void weight(const fx_backend *be, fx_watch *seen, const fx_weight *w)
-{
-    seen->weight = w->packed;
-    seen->weight_bytes = CALL(packed_bytes, w);
-}
-
 /* ---- scratch: the op's own, between canaries ---- */
 
-static fx_status with_canaries(size_t *bytes)
+static fx_status with_canaries(fx_status st, size_t *bytes)
 {
     *bytes += *bytes ? 2 * FX_WATCH_CANARY : 0;
-    return FX_OK;
-}
-
-static void scratch_of(fx_watch *seen, void *scratch, size_t bytes)
-{
-    seen->scratch = bytes ? (unsigned char *)scratch : NULL;
-    seen->scratch_bytes = bytes;
+    return st;
 }
 
 static fx_status guard_linear_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
                                       fx_act act, size_t *bytes)
 {
-    FX_TRY(CALL(linear_scratch, y, x, w, b, act, bytes));
-    return with_canaries(bytes);
+    return with_canaries(CALL(linear_scratch, y, x, w, b, act, bytes), bytes);
 }
 
 static fx_status guard_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b,
                                       int stride, const int pad[4], size_t *bytes)
 {
-    FX_TRY(CALL(conv2d_scratch, y, x, w, b, stride, pad, bytes));
-    return with_canaries(bytes);
+    return with_canaries(CALL(conv2d_scratch, y, x, w, b, stride, pad, bytes), bytes);
 }
 
 static fx_status guard_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
 {
-    FX_TRY(CALL(attention_scratch, o, q, k, bytes));
-    return with_canaries(bytes);
+    return with_canaries(CALL(attention_scratch, o, q, k, bytes), bytes);
 }
 
 /* ---- ops ---- */
@@ -131,8 +118,8 @@ static fx_status guard_linear(fx_backend *be, fx_tensor y, fx_tensor x, fx_weigh
     fx_watch seen = watch(be, "linear");
     size_t bytes = 0;
     FX_TRY(CALL(linear_scratch, y, x, w, b, act, &bytes));
-    scratch_of(&seen, scratch, bytes);
-    weight(be, &seen, &w);
+    SCRATCH(scratch, bytes);
+    WEIGHT(w);
     IN(x), IN(b), OUT(y);
     WATCHED(CALL(linear, y, x, w, b, act, fx_watch_scratch(&seen)));
 }
@@ -143,8 +130,8 @@ static fx_status guard_conv2d(fx_backend *be, fx_tensor y, fx_tensor x, fx_weigh
     fx_watch seen = watch(be, "conv2d");
     size_t bytes = 0;
     FX_TRY(CALL(conv2d_scratch, y, x, w, b, stride, pad, &bytes));
-    scratch_of(&seen, scratch, bytes);
-    weight(be, &seen, &w);
+    SCRATCH(scratch, bytes);
+    WEIGHT(w);
     IN(x), IN(b), OUT(y);
     WATCHED(CALL(conv2d, y, x, w, b, stride, pad, fx_watch_scratch(&seen)));
 }
@@ -155,7 +142,7 @@ static fx_status guard_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_
     fx_watch seen = watch(be, "attention");
     size_t bytes = 0;
     FX_TRY(CALL(attention_scratch, o, q, k, &bytes));
-    scratch_of(&seen, scratch, bytes);
+    SCRATCH(scratch, bytes);
     IN(q), IN(k), IN(v), IN_INF(bias), OUT(o), OUT_INF(lse);
     WATCHED(CALL(attention, o, lse, q, k, v, bias, scale, fx_watch_scratch(&seen)));
 }
