@@ -267,6 +267,8 @@ def edits(rng, line, code):
         out.append(("index", m.start(1), m.end(1), f"{line[m.start(1):m.end(1)]} {rng.choice('+-')} 1"))
     for m in re.finditer(r"(?<=[(,] )(\w+), (\w+)(?=[,)])|(?<=\()(\w+), (\w+)(?=[,)])", code):
         a, b = (m.group(1), m.group(2)) if m.group(1) else (m.group(3), m.group(4))
+        if re.search(r"\b(strn?cmp|memcmp|fmaxf?|fminf?)\($", code[:m.start()]):
+            continue  # whether two are equal, or the larger one, does not depend on their order
         out.append(("arguments", m.start(), m.end(), f"{b}, {a}"))
     for m in re.finditer(r"\bif \(", code):
         end = closing(code, m.end())

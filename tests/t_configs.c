@@ -66,8 +66,8 @@ static fx_status load(const char *component)
     return fx_scheduler_load(scratch, &scheduler);
 }
 
-/* The golden config of a component with one key set; takes the value. */
-static fx_status with(const char *component, const char *key, json_t *value)
+/* The golden config of a component with one key set, whose value it takes, and those of more, or NULL. */
+static fx_status with_more(const char *component, const char *key, json_t *value, json_t *more)
 {
     char path[1024], out[1024];
     json_t *root = NULL;
@@ -76,12 +76,18 @@ static fx_status with(const char *component, const char *key, json_t *value)
     snprintf(path, sizeof path, "%s/goldens/h4dev/%s/%s", tests ? tests : "tests", component, file);
     T_OK(fx_json_load(path, 0, &root));
     json_object_set_new(root, key, value);
+    if (more) json_object_update(root, more);
     snprintf(out, sizeof out, "%s/%s", scratch, component);
     mkdir(out, 0777);
     snprintf(out, sizeof out, "%s/%s/%s", scratch, component, file);
     T_CHECK(json_dump_file(root, out, 0) == 0, "cannot write %s", out);
     json_decref(root);
     return load(component);
+}
+
+static fx_status with(const char *component, const char *key, json_t *value)
+{
+    return with_more(component, key, value, NULL);
 }
 
 static bool out_of_range(fx_status st, const char *key)
@@ -116,6 +122,14 @@ static void t_lists(void)
         snprintf(word, sizeof word, "block_out_channels[%d] = 6", wrong);
         T_REFUSED(with("vae", "block_out_channels", widths), FX_EFORMAT, "norm_num_groups 4", word);
     }
+    json_t *most = json_array(), *every = json_object();
+    for (int i = 0; i < 8; i++) json_array_append_new(most, json_integer(9));
+    json_object_set_new(every, "norm_num_groups",
+                        json_integer(3)); /* what lies behind the eighth width is no multiple of 3 */
+    json_object_set_new(every, "down_block_types", json_null());
+    json_object_set_new(every, "up_block_types", json_null());
+    T_OK(with_more("vae", "block_out_channels", most, every));
+    json_decref(every);
     T_REFUSED(with("vae", "up_block_types",
                    json_pack("[s,s,s]", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")),
               FX_EFORMAT, "up_block_types", "list of 4");

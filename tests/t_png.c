@@ -85,6 +85,20 @@ static void t_round(void)
             seen[1]);
 }
 
+/* What follows the end of the picture is not looked at, even where it looks like a chunk of 2 GiB. */
+static void t_behind_the_end(void)
+{
+    int w = 0, h = 0;
+    char bytes[1 << 16];
+    const size_t n = slurp(in_scratch("out/a.png"), bytes, sizeof bytes - 64);
+    memset(bytes + n, 0x7f, 64);
+    put_file(in_scratch("out/more.png"), bytes, n + 64);
+    seen_count = 0;
+    T_OK(fx_png_read_text(in_scratch("out/more.png"), &w, &h, keep_text, NULL));
+    T_CHECK(w == W && h == H && seen_count == 3, "%d x %d, %d texts", w, h, seen_count);
+    remove(in_scratch("out/more.png"));
+}
+
 /* Other programs' formats: 16-bit grey with alpha, interlaced, text after the pixels. */
 static void put_foreign(const char *path)
 {
@@ -282,6 +296,7 @@ int main(void)
     if (!scratch_open()) return 1;
     for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * i / 7);
     t_round();
+    t_behind_the_end();
     t_foreign();
     t_bad_input();
     t_existing();

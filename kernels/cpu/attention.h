@@ -37,7 +37,7 @@ typedef struct fx_attn {
 /* Packs keys [32 i, 32 i + 32) of every head of the group. Task: head * (keys / 32) + i. */
 void fx_cpu_attn_pack(const void *job, int64_t begin, int64_t end, int thread);
 
-void fx_cpu_softmax_generic(const fx_softmax *); /* max in natural units */
+void fx_cpu_softmax_generic(const fx_softmax *); /* operand f32; max in natural units */
 #if FX_X86
 /* 2^f on [0, 1): q[0] f^5 + ... + q[5]; relative error 1.3e-7, exact at 0. A weighted least-squares fit made for these rows. */
 static const float fx_power2_q[6] = {0.00186713052f, 0.00901702978f, 0.0557999127f,

@@ -1,11 +1,11 @@
-/* The softmax row of attention: one query against one block of keys. */
+/* The softmax row of attention: one query against one block of keys. For processors whose tile takes f32. */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/multi.h"
 
 #include <math.h>
 
 FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float scale, const float *bias,
-                            float *max, float *sum, void *p, fx_dtype operand, float *factor)
+                            float *max, float *sum, float *p, float *factor)
 {
     float t[FX_KEYS], lane[16], total[16] = {0};
     for (int j = 0; j < 16; j++) lane[j] = -INFINITY;
@@ -21,9 +21,9 @@ FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float sca
         for (int j = 0; j < 16; j++) {
             const float e = fx_exp(t[i + j] - base);
             total[j] += e;
-            fx_store(p, i + j, operand, e);
+            p[i + j] = e;
         }
-    for (int64_t i = whole; i < padded; i++) fx_store(p, i, operand, 0.0f);
+    for (int64_t i = whole; i < padded; i++) p[i] = 0.0f;
     *factor = fx_exp(*max - base);
     *sum = *sum * *factor + fx_sum16(total);
     *max = top;
@@ -33,12 +33,8 @@ FX_INLINE void softmax_rows_any(const fx_softmax *j)
 {
     for (int64_t r = 0; r < j->rows; r++) {
         const float *s = j->s + r * FX_SCORES_LD, *bias = j->bias ? j->bias - r : NULL;
-        if (j->operand == FX_F32)
-            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
-                         (float *)j->p + r * FX_SCORES_LD, FX_F32, j->factor + r);
-        else
-            softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
-                         (uint16_t *)j->p + r * FX_SCORES_LD, FX_BF16, j->factor + r);
+        softmax_body(s, j->n, j->padded, j->scale, bias, j->max + r, j->sum + r,
+                     (float *)j->p + r * FX_SCORES_LD, j->factor + r);
     }
 }
 FX_MULTI(softmax_rows, (const fx_softmax *j), (j))
