@@ -163,8 +163,9 @@ static fx_status choose(fx_cuda *c, fx_lt_plan *p)
     p->algo = algo[0];
     if (!fx_lt_worth_a_trial(k) || recall(c, p)) return FX_OK;
     FX_TRY(choices(c, p, k->m, algo, &n));
-    FX_TRY(fx_lt_tune(c, p, algo, n));
-    fx_cuda_remember(c, kind, k, sizeof *k, &p->algo, sizeof p->algo);
+    bool tried;
+    FX_TRY(fx_lt_tune(c, p, algo, n, &tried));
+    if (tried) fx_cuda_remember(c, kind, k, sizeof *k, &p->algo, sizeof p->algo);
     return FX_OK;
 }
 

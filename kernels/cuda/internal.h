@@ -89,9 +89,9 @@ void fx_cuda_gemm_close(fx_cuda *);
 fx_status fx_lt_run(const fx_cuda *, const fx_lt_plan *, const cublasLtMatmulAlgo_t *, float alpha, void *y,
                     const void *x, const void *w, const void *bias);
 
-/* ---- tune.c: p->algo becomes the fastest of n algorithms and itself that gives its bits ---- */
+/* ---- tune.c: p->algo becomes the fastest of n algorithms and itself that gives its bits; tried: there was room ---- */
 bool fx_lt_worth_a_trial(const fx_lt_key *);
-fx_status fx_lt_tune(fx_cuda *, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n);
+fx_status fx_lt_tune(fx_cuda *, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n, bool *tried);
 
 /* ---- bias.c: biases that bf16 holds exactly ---- */
 const void *fx_cuda_bf16_bias(const fx_cuda *, const void *f32); /* or NULL */

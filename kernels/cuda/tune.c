@@ -94,7 +94,7 @@ static fx_status race(bench *b, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[]
 {
     unsigned long long want, got;
     float best, ms, before;
-    int equal = 0;
+    int equal = 0, others = 0;
     cublasLtMatmulAlgo_t winner = p->algo;
     FX_TRY(try_one(b, p, &p->algo, &want, &best)); /* once more: the first call of all pays for much */
     FX_TRY(try_one(b, p, &p->algo, &want, &before));
@@ -102,6 +102,7 @@ static fx_status race(bench *b, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[]
     for (int i = 0; i < n; i++) {
         if (!memcmp(&algo[i], &p->algo, sizeof algo[i])) continue;
         FX_TRY(try_one(b, p, &algo[i], &got, &ms));
+        others++;
         equal += got == want;
         if (got != want || ms >= best) continue;
         best = ms;
@@ -110,7 +111,7 @@ static fx_status race(bench *b, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[]
     p->algo = winner;
     fx_log(FX_LOG_DETAIL,
            "product %lld x %lld x %lld: %d of %d other algorithms give the same bits; %.1f -> %.1f us",
-           (long long)p->key.m, (long long)p->key.n, (long long)p->key.k, equal, n, (double)before * 1e3,
+           (long long)p->key.m, (long long)p->key.n, (long long)p->key.k, equal, others, (double)before * 1e3,
            (double)best * 1e3);
     return FX_OK;
 }
@@ -121,13 +122,13 @@ bool fx_lt_worth_a_trial(const fx_lt_key *k)
            2.0 * (double)k->m * (double)k->n * (double)k->k >= worth;
 }
 
-fx_status fx_lt_tune(fx_cuda *c, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n)
+fx_status fx_lt_tune(fx_cuda *c, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n, bool *tried)
 {
-    static bench b;
-    bool room = false;
+    bench b;
+    *tried = false;
     memset(&b, 0, sizeof b);
-    fx_status st = set_up(&b, c, &p->key, &room);
-    if (!st && room) st = race(&b, p, algo, n);
+    fx_status st = set_up(&b, c, &p->key, tried);
+    if (!st && *tried) st = race(&b, p, algo, n);
     take_down(&b);
     return st;
 }
