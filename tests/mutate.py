@@ -86,7 +86,7 @@ AREAS = [
 LEFT_OUT = [
     ("kernels/cpu/*", r"avx512", "instruction sets that many processors do not have (trials run with AVX2)"),
     ("kernels/cpu/*", r"grain|16384", "how finely work is dealt to threads: results do not depend on it"),
-    ("kernels/cpu/*", r"operand == FX_BF16|\bpairs\b|^pack_keys_bf16$|^pack_pairs$|uint16_t \*\)dst", "bf16 tiles, the same"),
+    ("kernels/cpu/*", r"operand == FX_BF16|\bpairs\b|^pack_keys_bf16$|^pack_pairs$|uint16_t \*\)(dst|src)", "bf16 tiles, the same"),
     ("kernels/cpu/*", r"^round_up$", "more padding than is needed: zeros that add nothing"),
     ("kernels/cpu/gemm.c", r"2e5|be->threads|job\.(cols|rows) = |ROWS|COLS", "block sizes: any gives the same chain over k"),
     ("kernels/cpu/gemm.c", r"1 << 24|CHUNK \+ \(operand", "another path with the same result; a stride off the power of two"),
@@ -105,7 +105,8 @@ LEFT_OUT = [
     ("parallel/halo.c", r"capacity|sizeof", "room of a list that grows"),
     ("parallel/halo.c", r"k = 1; k < size", "a rank as its own peer: its borders are never rows of its own"),
     ("parallel/exchange.c", r"shape\[4\] =", "room of the send buffers"),
-    ("parallel/store.c", r"^owner$", "a guard against rounding; all ranks see the same block"),
+    ("parallel/store.c", r"s->(half|chunk)", "sizes of buffers on the way to a device: any gives the same block"),
+    ("parallel/store.c", r"^(fx_store_)?owner$", "a guard against rounding; all ranks see the same block"),
     ("runtime/vae/*", r"^largest$", "room of two buffers: more than is needed shows in no picture"),
     ("runtime/text/strmap.c", r"\bh = |hash", "any hash finds the same, some slower"),
     ("*", r"capacity|->cap\b|\bcap\b|realloc|malloc|calloc", "room of buffers: AddressSanitizer's matter, not a result"),

@@ -66,7 +66,7 @@ static fx_status load(const char *component)
     return fx_scheduler_load(scratch, &scheduler);
 }
 
-/* The golden config of a component with one key set, whose value it takes, and those of more, or NULL. */
+/* The golden config of a component with one key set and those of more (or NULL); takes both. */
 static fx_status with_more(const char *component, const char *key, json_t *value, json_t *more)
 {
     char path[1024], out[1024];
@@ -77,6 +77,7 @@ static fx_status with_more(const char *component, const char *key, json_t *value
     T_OK(fx_json_load(path, 0, &root));
     json_object_set_new(root, key, value);
     if (more) json_object_update(root, more);
+    json_decref(more);
     snprintf(out, sizeof out, "%s/%s", scratch, component);
     mkdir(out, 0777);
     snprintf(out, sizeof out, "%s/%s/%s", scratch, component, file);
@@ -129,7 +130,6 @@ static void t_lists(void)
     json_object_set_new(every, "down_block_types", json_null());
     json_object_set_new(every, "up_block_types", json_null());
     T_OK(with_more("vae", "block_out_channels", most, every));
-    json_decref(every);
     T_REFUSED(with("vae", "up_block_types",
                    json_pack("[s,s,s]", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")),
               FX_EFORMAT, "up_block_types", "list of 4");
@@ -148,6 +148,13 @@ static void t_lists(void)
     T_REFUSED(with("vae", "latents_std", json_pack("[i]", 1)), FX_EFORMAT, "latents_mean and latents_std");
     T_REFUSED(with("vae", "in_channels", json_integer(4)), FX_EFORMAT, "only RGB");
     T_REFUSED(with("vae", "out_channels", json_integer(4)), FX_EFORMAT, "only RGB");
+    fx_dit_config flux;
+    T_OK(with_more("transformer", "axes_dims_rope", json_null(),
+                   json_pack("{s:i}", "attention_head_dim", 128)));
+    T_OK(fx_dit_config_load(scratch, &flux)); /* the default is FLUX.1's */
+    T_CHECK(flux.axis_dim[0] == 16 && flux.axis_dim[1] == 56 && flux.axis_dim[2] == 56,
+            "default axes %lld %lld %lld", (long long)flux.axis_dim[0], (long long)flux.axis_dim[1],
+            (long long)flux.axis_dim[2]);
     T_OK(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 4, 4, 4)));
     T_OK(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 0, 6, 6)));
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i]", 6, 6)), FX_EFORMAT, "2 entries");

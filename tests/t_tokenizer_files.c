@@ -155,6 +155,12 @@ static void t_t5_folders(void)
     expect("unknown characters in a row", t5_ids("xyza", ids, &used), ids, &used, 4, unknown);
     expect("extra ids go on after the vocabulary", t5_ids("ab<extra_id_0>", ids, &used), ids, &used, 3,
            extra);
+    char more[sizeof unigram_json + 40]; /* empty pieces are no part of any text */
+    snprintf(more, sizeof more, "%.*s,[\"\",-1.0],[\"\",-1.5]]}}", (int)(sizeof unigram_json - 4),
+             unigram_json);
+    put_json(more, "null", "");
+    expect("empty pieces", t5_ids("ab a", ids, &used), ids, &used, 4, plain);
+    put_json(unigram_json, "null", "");
     put("tokenizer_config.json", "{\"extra_ids\": 0}");
     T_OK(t5_ids("<extra_id_0>", ids, &used));
     T_CHECK(used == 5 && ids[0] == 3 && ids[1] == 2 && ids[2] == 4,
