@@ -238,10 +238,9 @@ static void merge_budget(const trial *t, int index, double *budget)
         if (index == MLSE) budget[i] = u32 * fabs(whole) + grow;
         for (int64_t d = 0; index == MO && d < c->k; d++) {
             const int64_t at = (token * c->h + head) * c->k + d;
-            const double sum = whole == -INFINITY ? 0
-                                                  : exp(a - whole) * fabs(t->arg[MO].before[at]) +
-                                                        exp(b - whole) * fabs(t->arg[MO2].before[at]);
-            budget[at] = u32 * fabs(read_r(&t->arg[MO], at)) + grow * sum;
+            const double one = fabs(t->arg[MO].before[at]), two = fabs(t->arg[MO2].before[at]);
+            const double sum = whole == -INFINITY ? 0 : exp(a - whole) * one + exp(b - whole) * two;
+            budget[at] = u32 * fabs(read_r(&t->arg[MO], at)) + grow * sum + 0x1p-126 * (one + two);
         }
     }
 }
