@@ -171,11 +171,59 @@ static void t_lists(void)
     T_REFUSED(with("transformer", "out_channels", json_integer(60)), FX_EFORMAT, "must be equal");
 }
 
+/* What a config does not say: the defaults of the reference's classes. {} and what must be said. */
+static void put_config(const char *component, const char *file, const char *text)
+{
+    char path[1200];
+    snprintf(path, sizeof path, "%s/%s", scratch, component);
+    mkdir(path, 0777);
+    put_text(in_scratch("%s/%s", component, file), text);
+}
+
+static void t_defaults(void)
+{
+    fx_dit_config d;
+    fx_vae_config v;
+    fx_clip_config c;
+    fx_t5_config t;
+    fx_scheduler_config s;
+    put_config("transformer", "config.json", "{}");
+    T_OK(fx_dit_config_load(scratch, &d));
+    T_CHECK(d.in_channels == 64 && d.out_channels == 64 && d.double_blocks == 19 && d.single_blocks == 38 &&
+                d.head_dim == 128 && d.heads == 24 && d.joint_dim == 4096 && d.pooled_dim == 768 &&
+                d.hidden == 3072 && d.mlp == 12288 && !d.guidance && d.sample_size == 0 &&
+                d.axis_dim[0] == 16 && d.axis_dim[1] == 56 && d.axis_dim[2] == 56,
+            "transformer: heads %lld, blocks %d and %d", (long long)d.heads, d.double_blocks,
+            d.single_blocks);
+    put_config("vae", "config.json", "{\"block_out_channels\": [64]}");
+    T_OK(fx_vae_config_load(scratch, &v));
+    T_CHECK(v.in_channels == 3 && v.out_channels == 3 && v.latent_channels == 4 && v.layers == 1 &&
+                v.groups == 32 && v.sample_size == 0 && v.scaling == 0.18215 && v.shift == 0 &&
+                v.quant_conv && v.post_quant_conv && v.mid_attention && v.levels == 1,
+            "vae: groups %lld, scaling %g", (long long)v.groups, v.scaling);
+    put_config("text_encoder", "config.json", "{}");
+    T_OK(fx_clip_config_load(scratch, &c));
+    T_CHECK(c.width == 512 && c.heads == 8 && c.ff == 2048 && c.layers == 12 && c.vocab == 49408 &&
+                c.positions == 77 && c.eos == 49407 && c.act == FX_ACT_QUICK_GELU && c.eps == 1e-5,
+            "clip: heads %lld, eos %d", (long long)c.heads, c.eos);
+    put_config("text_encoder_2", "config.json", "{\"feed_forward_proj\": \"gated-gelu\"}");
+    T_OK(fx_t5_config_load(scratch, &t));
+    T_CHECK(t.width == 512 && t.heads == 8 && t.head_dim == 64 && t.ff == 2048 && t.layers == 6 &&
+                t.vocab == 32128 && t.buckets == 32 && t.max_distance == 128 && t.eps == 1e-6,
+            "t5: heads %lld, buckets %d", (long long)t.heads, t.buckets);
+    put_config("scheduler", "scheduler_config.json", "{}");
+    T_OK(fx_scheduler_load(scratch, &s));
+    T_CHECK(!s.dynamic && !s.linear && s.shift == 1 && s.base_shift == 0.5 && s.max_shift == 1.15 &&
+                s.base_tokens == 256 && s.max_tokens == 4096,
+            "scheduler: shift %g", s.shift);
+}
+
 int main(void)
 {
     if (!scratch_open()) return 1;
     t_limits();
     t_lists();
+    t_defaults();
     scratch_close();
     return test_end("t_configs");
 }

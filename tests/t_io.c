@@ -132,6 +132,8 @@ static void t_generator(void)
     const uint64_t key = fx_synthetic_key("transformer", "x_embedder.weight", 1);
     fx_synthetic_fill(key, 0, 100, 1, 0, a);
     T_CHECK(memcmp(a, want, sizeof want) == 0, "%.9g %.9g", (double)a[0], (double)a[1]);
+    fx_synthetic_plain(key, 0, 100, 1, -0.0f, b);
+    T_CHECK(!memcmp(a, b, 100 * sizeof *a), "the plain loop gives other values");
     fx_synthetic_fill(key, 37, 63, 1, 0, b);
     T_CHECK(memcmp(a + 37, b, 63 * sizeof *b) == 0, "a range is a part of the whole");
     for (int i = 0; i < 100; i++) fx_synthetic_fill(key, (uint64_t)i, 1, 1, 0, &b[i]);

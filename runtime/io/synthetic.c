@@ -34,7 +34,7 @@ static inline float value(uint64_t key, uint64_t i, float amp, float add)
     return (2.0f * u - 1.0f) * amp + add;
 }
 
-static void fill_plain(uint64_t key, uint64_t first, int64_t n, float amp, float add, float *out)
+void fx_synthetic_plain(uint64_t key, uint64_t first, int64_t n, float amp, float add, float *out)
 {
     for (int64_t i = 0; i < n; i++) out[i] = value(key, first + (uint64_t)i, amp, add);
 }
@@ -53,7 +53,7 @@ static bool have_wide(void)
            __builtin_cpu_supports("avx512vl");
 }
 #else
-#define fill_wide fill_plain
+#define fill_wide fx_synthetic_plain
 static bool have_wide(void)
 {
     return false;
@@ -66,7 +66,7 @@ void fx_synthetic_fill(uint64_t key, uint64_t first, int64_t n, float amp, float
     if (have_wide())
         fill_wide(key, first, n, amp, add, out);
     else
-        fill_plain(key, first, n, amp, add, out);
+        fx_synthetic_plain(key, first, n, amp, add, out);
 }
 
 void fx_synthetic_bf16(uint64_t key, uint64_t first, int64_t n, float amp, float mean, uint16_t *out)
