@@ -246,6 +246,8 @@ static void test_mesh(void)
         T_CHECK(m.ranks == want[i][0] && m.ulysses == want[i][2] && m.ring == want[i][3], "%d ranks: %d x %d",
                 m.ranks, m.ulysses, m.ring);
     }
+    T_CHECK(fx_mesh_make(1, 0, 0, 0, &m) == FX_EINVAL && fx_mesh_make(0, 4, 0, 0, &m) == FX_EINVAL,
+            "no heads, no ranks");
     T_OK(fx_mesh_make(8, 24, 2, 0, &m));
     T_CHECK(m.ulysses == 2 && m.ring == 4, "2 x %d", m.ring);
     T_OK(fx_mesh_make(8, 24, 0, 8, &m));
