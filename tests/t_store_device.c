@@ -162,7 +162,7 @@ static void put_model(void)
                            "\"conv\":{\"dtype\":\"F32\",\"shape\":[8,5,3,3],\"data_offsets\":[%d,%d]},"
                            "\"small\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[%d,%d]}}",
                            ROWS, COLS, at[0], at[1], ROWS, at[1], at[2], at[2], at[3], at[3], at[4]);
-    for (int i = 0; i < 8; i++) file[i] = (unsigned char)((unsigned)n >> (8 * i));
+    for (int i = 0; i < 8; i++) file[i] = (unsigned char)((uint64_t)n >> (8 * i));
     memcpy(file + 8, header, (size_t)n);
     float *values = malloc((size_t)at[4] * 2);
     fx_synthetic_fill(99, 0, at[4] / 2, 1, 0, values);
