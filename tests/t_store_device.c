@@ -166,7 +166,9 @@ static void put_model(void)
     memcpy(file + 8, header, (size_t)n);
     float *values = malloc((size_t)at[4] * 2);
     fx_synthetic_fill(99, 0, at[4] / 2, 1, 0, values);
-    fx_convert(file + 8 + n, FX_BF16, values, FX_F32, w / 2);
+    uint16_t narrow[ROWS * COLS];
+    fx_convert(narrow, FX_BF16, values, FX_F32, w / 2);
+    memcpy(file + 8 + n, narrow, sizeof narrow);
     memcpy(file + 8 + n + w, values, (size_t)(at[4] - w));
     put_file(in_scratch("model.safetensors"), file, (size_t)(8 + n + at[4]));
     free(values);
