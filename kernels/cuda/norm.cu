@@ -254,9 +254,10 @@ FX_KERNEL FX_BOUNDS(CHUNK_THREADS) rope_chunk_kernel(rope_args<uint16_t> a, int 
     const unsigned mine = there ? (unsigned)item : 0, token = mine / parts, first = mine % parts * SHARING;
     const uint16_t *in = a.x + token * a.x_token + first * a.x_head + at;
     uint16_t *out = a.y + token * a.y_token + first * a.y_head + at;
-    float w[CHUNK] = {}, cs[CHUNK] = {}, x[SHARING][CHUNK];
+    float w[CHUNK] = {}, cs[CHUNK] = {};
     if (a.w) get_eight(a.w + at, w);
     if (a.cs) get_eight(a.cs + token * a.cs_token + at, cs);
+    float x[SHARING][CHUNK];
     FX_UNROLL for (int h = 0; h < SHARING; h++) if (there && first + h < (unsigned)a.heads)
     {
         const head_chunk c = *(const head_chunk *)(in + h * a.x_head);
