@@ -167,6 +167,26 @@ static void t_t5_folders(void)
             "no extra ids: ordinary text with an a in it");
 }
 
+/* A character map that makes an a of an A: tokens matched in normalised text are found in either form, and those
+ * that are not only as they are written. */
+static void t_t5_normalized_tokens(void)
+{
+    const int32_t found[] = {6, 7, 1}, other[] = {8, 1}, text[] = {3, 2, 4, 2, 1};
+    int32_t ids[12], used = 0;
+    fresh();
+    put_json(unigram_json,
+             "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"EAAAAAAAAQBBDQAAAAAAgAAAAABhAA==\"}",
+             "");
+    put("tokenizer_config.json",
+        "{\"extra_ids\": 0, \"added_tokens_decoder\": {"
+        "\"7\": {\"content\": \"<A>\", \"normalized\": true, \"special\": false},"
+        "\"8\": {\"content\": \"[A]\", \"normalized\": false, \"special\": false}}}");
+    expect("as it is written", t5_ids("Ab<A>", ids, &used), ids, &used, 3, found);
+    expect("as the map writes it", t5_ids("ab<a>", ids, &used), ids, &used, 3, found);
+    expect("not normalised, as it is written", t5_ids("[A]", ids, &used), ids, &used, 2, other);
+    expect("not normalised, as the map writes it", t5_ids("[a]", ids, &used), ids, &used, 5, text);
+}
+
 static void t_t5_refusals(void)
 {
     int32_t ids[12], used;
@@ -289,6 +309,7 @@ int main(void)
     t_clip_folders();
     t_clip_refusals();
     t_t5_folders();
+    t_t5_normalized_tokens();
     t_t5_refusals();
     t_damaged_model();
     t_added_tokens();
