@@ -53,6 +53,7 @@ typedef struct fx_weight {
 } fx_weight;
 
 typedef struct fx_backend fx_backend;
+typedef struct fx_recorder fx_recorder; /* kernels/record.h */
 
 /* All slots take checked arguments. `scratch` is fx_<op>_scratch bytes of arena memory (aligned), NULL when
  * 0. */
@@ -117,7 +118,8 @@ struct fx_backend {
     int threads;
     bool rows_exact; /* rows keep their bits however they are split (Exactness, above) */
     fx_op_counts counts;
-    void *impl; /* the backend's own state */
+    const fx_recorder *recorder; /* NULL: ops run when they are called, and only so */
+    void *impl;                  /* the backend's own state */
 };
 
 /* ---- the graph's calls; each: formula; shapes; aliasing; precision; budget; source ---- */

@@ -60,6 +60,10 @@ const fx_flag fx_flags[] = {
            false),
     CHOICE("exchange", exchange, "auto|peer|nccl", "auto",
            "between GPUs: copies into the peer's memory (auto, on one node), or NCCL", false),
+    SWITCH("no-graphs", 0, no_graphs,
+           "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "
+           "graph)",
+           RUNS),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
     CHOICE("backend", backend, "auto|cpu|onednn|ref|guard|cuda", "auto",
            "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "

@@ -23,7 +23,7 @@ enum {
 typedef struct fx_options {
     unsigned command; /* one FX_CMD_ bit */
     bool help;        /* --help after a subcommand */
-    bool json, quiet, verbose, force;
+    bool json, quiet, verbose, force, no_graphs;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
     const char *model, *prompt, *prompt_file, *output, *report, *dump;
     const char *backend, *dtype, *layout, *exact,

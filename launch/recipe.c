@@ -41,6 +41,7 @@ fx_pipeline_options fx_recipe_pipeline(const fx_options *o)
                : !strcmp(o->layout, "stream") ? FX_LAYOUT_STREAM
                                               : FX_LAYOUT_AUTO;
     p.exact = !strcmp(o->exact, "on") ? FX_EXACT_ON : !strcmp(o->exact, "off") ? FX_EXACT_OFF : FX_EXACT_AUTO;
+    p.record = !o->no_graphs;
     p.exchange = !strcmp(o->exchange, "peer")   ? FX_WIRE_PEER
                  : !strcmp(o->exchange, "nccl") ? FX_WIRE_NCCL
                                                 : FX_WIRE_AUTO;

@@ -17,6 +17,10 @@ bool fx_exchange_exact(const fx_exchange *ex)
 {
     return ex->exact;
 }
+bool fx_exchange_repeats(const fx_exchange *ex)
+{
+    return ex->opt.mesh.ranks == 1;
+}
 
 /* ---- open: all buffers, once ---- */
 

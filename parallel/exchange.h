@@ -36,6 +36,8 @@ fx_status fx_exchange_open(fx_backend *, fx_comm *, const fx_layout *, const fx_
                            fx_exchange **out);
 void fx_exchange_close(fx_exchange **);
 bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
+bool fx_exchange_repeats(
+    const fx_exchange *); /* a block takes no message of the host: what runs on the device can be recorded */
 
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,

@@ -1,5 +1,5 @@
 /* START HERE. Prompt -> tokens -> text vectors -> noise -> denoise steps -> pixels, on one screen: generate().
- * What depends on the picture's size (buffers, plan, row layout) is in session.c; what depends on the model in model.c. */
+ * What depends on the picture's size (buffers, plan, row layout) is in sizes.c and session.c; on the model in model.c. */
 #include "runtime/pipeline.h"
 
 #include <stdio.h>
@@ -12,16 +12,10 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
 #include "runtime/dump.h"
+#include "runtime/gallery.h"
 #include "runtime/request.h"
-#include "runtime/session.h"
+#include "runtime/sizes.h"
 #include "runtime/watch.h"
-
-/* Who looks on in a step: the dump (first step) and the request's onlooker. */
-typedef struct gallery {
-    const fx_session *s;
-    const fx_request *r;
-    int step;
-} gallery;
 
 struct fx_pipeline {
     fx_pipeline_options opt;
@@ -31,14 +25,11 @@ struct fx_pipeline {
     fx_model model;
     fx_model_facts facts;
     double load_s;
-    fx_arena *arena;
-    void *device_arena; /* the arena's memory, where it is not the host's */
-    size_t arena_bytes;
-    fx_session session;
-    bool session_open;
-    gallery gallery;
+    fx_sizes sizes;
+    fx_gallery gallery;
     fx_text_ids ids;
-    uint8_t *rgb; /* rank 0 */
+    uint8_t *rgb; /* rank 0: a picture of the open size */
+    size_t rgb_bytes;
     fx_rank_report *reports;
 };
 
@@ -130,6 +121,12 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
     st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
     FX_TRY_OUT(fx_comm_vote(comm, st, NULL));
+    p->sizes = (fx_sizes){.model = &p->model,
+                          .be = p->be,
+                          .comm = comm,
+                          .share = &p->share,
+                          .opt = {p->facts.mesh, opt->layout, opt->exact, opt->dtype, NULL},
+                          .record = opt->record};
     p->load_s = fx_now_s() - begin_s;
     *out = p;
     return FX_OK;
@@ -148,23 +145,12 @@ fx_status fx_pipeline_complete(const fx_pipeline *p, fx_request *r)
     return fx_request_complete(&p->facts, r);
 }
 
-static void close_session(fx_pipeline *p)
-{
-    if (p->session_open) fx_session_close(&p->session);
-    p->session_open = false;
-    fx_arena_close(&p->arena);
-    if (p->device_arena) fx_comm_forget_rows(p->comm);
-    fx_device_free(p->be, p->device_arena);
-    p->device_arena = NULL;
-    free(p->rgb);
-    p->rgb = NULL;
-}
-
 void fx_pipeline_close(fx_pipeline **pp)
 {
     fx_pipeline *p = *pp;
     if (!p) return;
-    close_session(p);
+    fx_sizes_close(&p->sizes);
+    free(p->rgb);
     fx_text_ids_free(&p->ids);
     fx_model_close(&p->model);
     fx_node_share_close(&p->share);
@@ -175,95 +161,30 @@ void fx_pipeline_close(fx_pipeline **pp)
     *pp = NULL;
 }
 
-/* ---- per size ---- */
-
-/* All ranks of a node take theirs at once: checked together and before any does, so that none is killed for what
- * its neighbour took. */
-static fx_status check_room(const fx_pipeline *p)
-{
-    const char *limit;
-    const double gib = 1024.0 * 1024.0 * 1024.0;
-    const int local = p->share.local_size > 1 ? p->share.local_size : 1;
-    const size_t have = fx_memory_share(local, &limit);
-    if (p->arena_bytes <= have) return FX_OK;
-    return FX_FAIL(FX_ENOMEM,
-                   "activations need %.2f GiB on each of %d ranks of this node, beside %.2f GiB of weights; "
-                   "%.2f GiB are available to each (%s); make the picture smaller or use more nodes",
-                   (double)p->arena_bytes / gib, local, (double)p->facts.weight_bytes / gib,
-                   (double)have / gib, limit);
-}
-
-/* Plans this size's memory, takes it, and opens the buffers; nothing is allocated in the step loop after this. */
-static fx_status open_session(fx_pipeline *p, fx_size size)
-{
-    const fx_session_options opt = {p->facts.mesh, p->opt.layout, p->opt.exact, p->opt.dtype};
-    const int rank = fx_comm_rank(p->comm), ranks = fx_comm_size(p->comm);
-    fx_status st = fx_session_plan(&p->model, p->be, rank, ranks, &opt, size, &p->arena_bytes);
-    if (!st)
-        fx_log(FX_LOG_DETAIL, "memory: %.2f GiB of activations planned, beside %.2f GiB of weights",
-               (double)p->arena_bytes / 0x1p30, (double)p->facts.weight_bytes / 0x1p30);
-    if (!st && !fx_on_device(p->be))
-        st = check_room(p); /* a device's memory is no neighbour's: taking it is the check */
-    FX_TRY(fx_comm_vote(p->comm, st, NULL));
-    st = fx_on_device(p->be) ? fx_device_alloc(p->be, p->arena_bytes, &p->device_arena) : FX_OK;
-    if (!st) st = fx_arena_open(p->device_arena, p->arena_bytes, &p->arena);
-    if (!st && rank == 0) {
-        p->rgb = malloc((size_t)size.width * (size_t)size.height * 3);
-        if (!p->rgb) st = FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", size.width, size.height);
-    }
-    FX_TRY(fx_comm_vote(p->comm, st, NULL));
-    if (p->device_arena) FX_TRY(fx_comm_register_rows(p->comm, p->device_arena));
-    p->be->arena = p->arena;
-    p->session_open = true;
-    return fx_comm_vote(p->comm, fx_session_open(&p->model, p->be, p->comm, &opt, size, &p->session), NULL);
-}
-
-static fx_status ensure_session(fx_pipeline *p, const fx_request *r)
-{
-    const fx_size size = {r->width, r->height, r->steps, r->t5_len};
-    if (p->session_open && !memcmp(&size, &p->session.size, sizeof size)) return FX_OK;
-    close_session(p);
-    return open_session(p, size);
-}
-
 /* ---- one picture ---- */
 
-static fx_status show(const gallery *g, const char *name, int segment, fx_tensor rows)
+static fx_size size_of(const fx_request *r)
 {
-    const fx_sight sight = {g->step, name, &g->s->layout, segment, rows, g->s->be};
-    return g->r->onlooker ? g->r->onlooker(g->r->onlooker_ctx, &sight) : FX_OK;
+    return (fx_size){r->width, r->height, r->steps, r->t5_len};
 }
 
-static fx_status observe_block(void *ctx, const char *name, int segment, fx_tensor rows)
+static fx_status open_size(fx_pipeline *p, const fx_request *r)
 {
-    const gallery *g = ctx;
-    if (g->s->dump && g->step == 0) FX_TRY(fx_dump_segment(g->s->dump, name, &g->s->layout, segment, rows));
-    return show(g, name, segment, rows);
-}
-
-static fx_status dump_text(const fx_session *s, const fx_text_ids *ids)
-{
-    const fx_dump *d = s->dump;
-    FX_TRY(fx_dump_host(d, "ids_clip", fx_view1(ids->clip, FX_I32, ids->clip_count)));
-    FX_TRY(fx_dump_host(d, "ids_t5", fx_view1(ids->t5, FX_I32, ids->t5_count)));
-    FX_TRY(fx_dump_host(d, "sigmas", fx_view1(s->sigma, FX_F32, s->size.steps + 1)));
-    FX_TRY(fx_dump_whole(d, "clip_pooled", fx_row(s->pooled, 0)));
-    FX_TRY(fx_dump_whole(d, "t5_out", s->t5));
-    return fx_dump_segment(d, "noise", &s->layout, FX_IMAGE, s->latents);
-}
-
-static fx_status dump_step(fx_session *s, int step)
-{
-    char name[32];
-    snprintf(name, sizeof name, "latents_%02d", step + 1);
-    if (step == 0) FX_TRY(fx_dump_segment(s->dump, "noise_pred_00", &s->layout, FX_IMAGE, s->noise));
-    return fx_dump_segment(s->dump, name, &s->layout, FX_IMAGE, s->latents);
+    const size_t bytes = 3 * (size_t)r->width * (size_t)r->height;
+    FX_TRY(fx_sizes_open(&p->sizes, size_of(r)));
+    if (fx_comm_rank(p->comm) || bytes <= p->rgb_bytes) return fx_comm_vote(p->comm, FX_OK, NULL);
+    free(p->rgb);
+    p->rgb = malloc(bytes);
+    p->rgb_bytes = p->rgb ? bytes : 0;
+    const fx_status st =
+        p->rgb ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for a picture of %dx%d", r->width, r->height);
+    return fx_comm_vote(p->comm, st, NULL);
 }
 
 /* Prompt -> the transformer's conditions, on every rank. */
 static fx_status encode_text(fx_pipeline *p, const fx_request *r)
 {
-    fx_session *s = &p->session;
+    fx_session *s = &p->sizes.session;
     fx_comm_set_phase(p->comm, "text");
     fx_text_ids_free(&p->ids);
     FX_TRY(fx_comm_vote(p->comm, fx_text_tokenize(&p->model.text, r->prompt, r->t5_len, &p->ids), NULL));
@@ -272,44 +193,49 @@ static fx_status encode_text(fx_pipeline *p, const fx_request *r)
                p->ids.cut);
     FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, r->seed));
-    if (s->dump) FX_TRY(dump_text(s, &p->ids));
+    FX_TRY(fx_gallery_text(&p->gallery, &p->ids));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, r->guidance));
-    FX_TRY(show(&p->gallery, "text", FX_TEXT, s->dit.context));
-    return show(&p->gallery, "noise", FX_IMAGE, s->latents);
+    return fx_gallery_prepared(&p->gallery);
 }
 
+static fx_status start_step(fx_pipeline *p, int step)
+{
+    char phase[32];
+    snprintf(phase, sizeof phase, "denoise step %d", step + 1);
+    fx_comm_set_phase(p->comm, phase);
+    fx_gallery_begin_step(&p->gallery, &p->sizes.session.dit, step);
+    return fx_session_step(&p->sizes.session, step);
+}
+
+/* Where nobody looks on, a device gets the next step before the last one is over: it never waits for the host. */
 static fx_status denoise(fx_pipeline *p)
 {
-    fx_session *s = &p->session;
+    fx_session *s = &p->sizes.session;
     const double begin_s = fx_now_s();
-    char phase[32];
-    for (int step = 0; step < s->size.steps; step++) {
-        const double step_begin_s = fx_now_s();
-        snprintf(phase, sizeof phase, "denoise step %d", step + 1);
-        fx_comm_set_phase(p->comm, phase);
-        p->gallery.step = step;
-        s->dit.observe = p->gallery.r->onlooker || (s->dump && step == 0) ? observe_block : NULL;
-        s->dit.observe_ctx = &p->gallery;
-        FX_TRY(fx_dit_step(&s->dit, step, s->latents, s->noise));
+    const int steps = s->size.steps;
+    double last_s = begin_s;
+    fx_session_begin_steps(s, fx_gallery_open_in_steps(&p->gallery));
+    const int ahead = s->ahead ? 1 : 0;
+    for (int next = 0; next < steps + ahead; next++) {
+        const int step = next - ahead;
+        if (next < steps) FX_TRY(start_step(p, next));
+        if (step < 0) continue;
         FX_TRY(fx_watch_step(s, step));
-        FX_TRY(fx_session_euler(s, step));
-        if (s->dump) FX_TRY(dump_step(s, step));
-        FX_TRY(show(&p->gallery, "latents", FX_IMAGE, s->latents));
-        s->step_s[step] = fx_now_s() - step_begin_s;
-        on_phase(p, FX_PHASE_DENOISE, (size_t)step + 1, (size_t)s->size.steps, begin_s);
+        if (!ahead) FX_TRY(fx_gallery_step(&p->gallery));
+        s->step_s[step] = fx_now_s() - last_s;
+        last_s += s->step_s[step];
+        on_phase(p, FX_PHASE_DENOISE, (size_t)step + 1, (size_t)steps, begin_s);
     }
     return FX_OK;
 }
 
 static fx_status decode(fx_pipeline *p)
 {
-    fx_session *s = &p->session;
+    fx_session *s = &p->sizes.session;
     fx_comm_set_phase(p->comm, "vae");
     FX_TRY(fx_session_decode(s));
     FX_TRY(fx_session_gather_rgb(s, p->rgb));
-    if (!s->dump) return FX_OK;
-    const int64_t shape[] = {s->size.height, s->size.width, 3};
-    return fx_dump_host(s->dump, "rgb8", fx_view(p->rgb, FX_U8, 3, shape));
+    return fx_gallery_rgb(&p->gallery, p->rgb);
 }
 
 /* ---- the report ---- */
@@ -322,8 +248,8 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
     const fx_rank_report mine = {.peak_bytes = memory.peak_bytes,
                                  .file_bytes = memory.file_bytes,
                                  .weight_bytes = p->facts.weight_bytes,
-                                 .arena_bytes = p->arena_bytes,
-                                 .arena_peak_bytes = fx_peak(p->arena),
+                                 .arena_bytes = p->sizes.arena_bytes,
+                                 .arena_peak_bytes = fx_peak(p->sizes.arena),
                                  .comm_bytes = comm.bytes_sent,
                                  .comm_wait_s = comm.wait_s,
                                  .denoise_wait_s = denoise_wait_s};
@@ -341,7 +267,7 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
 /* Times as every rank saw them -> the slowest rank's. */
 static fx_status fill_result(fx_pipeline *p, const double mark_s[4], double denoise_wait_s, fx_result *out)
 {
-    const fx_session *s = &p->session;
+    const fx_session *s = &p->sizes.session;
     double t[5] = {p->load_s, mark_s[1] - mark_s[0], mark_s[2] - mark_s[1], mark_s[3] - mark_s[2],
                    mark_s[3] - mark_s[0]};
     FX_TRY(fx_comm_all_reduce_f64(p->comm, FX_MAX, t, 5));
@@ -364,9 +290,9 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     double mark_s[4];
     FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r), NULL));
     fx_comm_set_phase(p->comm, "plan");
-    FX_TRY(ensure_session(p, &r));
-    p->session.dump = r.dump_dir ? &dump : NULL;
-    p->gallery = (gallery){&p->session, &r, 0};
+    FX_TRY(open_size(p, &r));
+    p->sizes.session.dump = r.dump_dir ? &dump : NULL;
+    p->gallery = (fx_gallery){&p->sizes.session, &r, 0};
     fx_comm_reset_statistics(p->comm);
 
     mark_s[0] = fx_now_s();
@@ -380,8 +306,8 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     if (with_decoder) FX_TRY(decode(p));
     mark_s[3] = fx_now_s();
     on_phase(p, FX_PHASE_VAE, 1, 1, mark_s[2]);
-    p->session.dump = NULL;
-    p->session.dit.observe = NULL;
+    p->sizes.session.dump = NULL;
+    p->sizes.session.dit.observe = NULL;
     FX_TRY(fill_result(p, mark_s, denoise_wait_s, out));
     if (!with_decoder) out->rgb = NULL;
     return FX_OK;

@@ -42,6 +42,7 @@ typedef struct fx_pipeline_options {
     fx_layout_kind layout;
     fx_exact exact;
     fx_wire exchange; /* between devices (parallel/comm.h) */
+    bool record;      /* on a device, record a denoise step once and play it (CUDA graphs) */
     fx_progress progress;
     void *progress_ctx;
 } fx_pipeline_options;

@@ -13,7 +13,8 @@ fx_pipeline_options fx_pipeline_default_options(const char *model)
                                  .backend = "auto",
                                  .dtype = FX_BF16,
                                  .layout = FX_LAYOUT_AUTO,
-                                 .exact = FX_EXACT_AUTO};
+                                 .exact = FX_EXACT_AUTO,
+                                 .record = true};
 }
 
 fx_request fx_default_request(const char *prompt)

@@ -30,6 +30,32 @@ static fx_status open_ranges(fx_session *s)
     return FX_OK;
 }
 
+/* Each step's length as a vector, so that the step itself finds it in memory. */
+static fx_status fill_paces(fx_session *s)
+{
+    const int64_t channels = s->model->dit_config.out_channels;
+    const size_t n = (size_t)s->size.steps * (size_t)channels;
+    fx_tensor rows;
+    FX_TRY(fx_push1(s->be->arena, s->be->stream, channels, &s->pace));
+    FX_TRY(fx_push2(s->be->arena, s->be->stream, s->size.steps, channels, &s->paces));
+    const size_t mark = fx_mark(s->be->arena);
+    FX_TRY(fx_push2(s->be->arena, FX_F32, s->size.steps, channels, &rows));
+    if (!fx_planning(s->be)) {
+        float *pace = malloc(n * sizeof *pace);
+        FX_CHECK(pace, FX_ENOMEM, "no memory for the schedule of %d steps", s->size.steps);
+        for (size_t i = 0; i < n; i++) {
+            const size_t step = i / (size_t)channels;
+            pace[i] = s->sigma[step + 1] - s->sigma[step];
+        }
+        const fx_status st = fx_upload(s->be, rows, pace);
+        free(pace);
+        FX_TRY(st);
+    }
+    FX_TRY(fx_copy(s->be, s->paces, rows, 1, 0));
+    fx_rewind(s->be->arena, mark);
+    return FX_OK;
+}
+
 static fx_status open_buffers(fx_session *s)
 {
     const fx_dit_config *c = &s->model->dit_config;
@@ -39,6 +65,8 @@ static fx_status open_buffers(fx_session *s)
     FX_TRY(fx_push2(a, s->be->stream, 1, c->pooled_dim, &s->pooled));
     FX_TRY(fx_push2(a, s->be->stream, s->token_range[rank].count, c->in_channels, &s->latents));
     FX_TRY(fx_push2(a, s->be->stream, s->token_range[rank].count, c->out_channels, &s->noise));
+    FX_TRY(fx_push3(a, s->be->stream, 2, s->token_range[rank].count, c->in_channels, &s->before));
+    FX_TRY(fill_paces(s));
     return fx_push3(a, FX_U8, s->pixel_range[rank].count, s->size.width, 3, &s->rgb);
 }
 
@@ -53,7 +81,8 @@ fx_status fx_session_open(const fx_model *m, fx_backend *be, fx_comm *comm, cons
                         .latent_h = size.height / factor,
                         .latent_w = size.width / factor,
                         .channels = m->dit_config.in_channels / 4,
-                        .noise_dtype = opt->noise_dtype};
+                        .noise_dtype = opt->noise_dtype,
+                        .step = opt->step};
     const int64_t rows[FX_SEGMENTS] = {
         [FX_TEXT] = size.t5_len, [FX_IMAGE] = out->latent_h / 2 * (out->latent_w / 2)};
     const fx_dit_options dit = {.mesh = opt->mesh,
@@ -110,9 +139,52 @@ fx_status fx_session_set_noise(fx_session *s, uint64_t seed)
     return FX_OK;
 }
 
-fx_status fx_session_euler(fx_session *s, int step)
+/* ---- steps ---- */
+
+void fx_session_begin_steps(fx_session *s, bool watched)
 {
-    return fx_axpy(s->be, s->latents, s->noise, s->sigma[step + 1] - s->sigma[step]);
+    s->ahead = s->step && !watched && s->be->recorder && fx_exchange_repeats(s->dit.exchange);
+}
+
+/* What is the same in every step. */
+static fx_status step_body(fx_session *s)
+{
+    FX_TRY(fx_dit_step(&s->dit, s->latents, s->noise));
+    if (s->ahead) FX_TRY(s->be->recorder->count(s->be, s->noise));
+    return fx_gate_add(s->be, s->latents, s->pace, s->noise);
+}
+
+static fx_status record(fx_session *s)
+{
+    FX_TRY(s->be->recorder->begin(s->be));
+    const fx_status st = step_body(s), ended = s->be->recorder->end(s->be, &s->step->recording);
+    FX_TRY(st);
+    return ended;
+}
+
+static fx_status select_step(fx_session *s, int step)
+{
+    FX_TRY(fx_copy(s->be, s->pace, fx_row(s->paces, step), 1, 0));
+    return fx_dit_select(&s->dit, step);
+}
+
+fx_status fx_session_step(fx_session *s, int step)
+{
+    FX_TRY(fx_copy(s->be, fx_row(s->before, step % 2), s->latents, 1, 0));
+    FX_TRY(select_step(s, step));
+    if (s->ahead && s->step->warm && !s->step->recording) FX_TRY(record(s));
+    if (s->ahead && s->step->recording)
+        FX_TRY(s->be->recorder->play(s->be, s->step->recording));
+    else
+        FX_TRY(step_body(s));
+    if (s->step) s->step->warm = true;
+    return s->ahead ? s->be->recorder->fetch(s->be, step % FX_RECORD_SLOTS) : FX_OK;
+}
+
+fx_status fx_session_rewind(fx_session *s, int step)
+{
+    FX_TRY(fx_copy(s->be, s->latents, fx_row(s->before, step % 2), 1, 0));
+    return select_step(s, step);
 }
 
 fx_status fx_session_decode(fx_session *s)
@@ -154,8 +226,7 @@ static fx_status rehearse(fx_session *s)
     FX_TRY(fx_text_encode(s->be, s->comm, &s->model->text, &ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, 0));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, 0));
-    FX_TRY(fx_dit_step(&s->dit, 0, s->latents, s->noise));
-    FX_TRY(fx_session_euler(s, 0));
+    FX_TRY(fx_session_step(s, 0));
     return fx_session_decode(s);
 }
 

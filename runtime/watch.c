@@ -36,7 +36,8 @@ static fx_status locate(fx_session *s, int step)
     void *const before_ctx = s->dit.observe_ctx;
     s->dit.observe = scan_block;
     s->dit.observe_ctx = &f;
-    const fx_status st = fx_dit_step(&s->dit, step, s->latents, s->noise);
+    fx_status st = fx_session_rewind(s, step);
+    if (!st) st = fx_dit_step(&s->dit, s->latents, s->noise);
     s->dit.observe = before;
     s->dit.observe_ctx = before_ctx;
     FX_TRY(fx_comm_vote(s->comm, st, NULL));
@@ -63,11 +64,18 @@ static fx_status locate(fx_session *s, int step)
                    step + 1, what.name, (int)rank, (long long)what.count);
 }
 
+/* Waits until the step is over. */
+static fx_status count_bad(fx_session *s, int step, int64_t *bad)
+{
+    if (s->ahead) FX_TRY(s->be->recorder->fetched(s->be, step % FX_RECORD_SLOTS, bad));
+    FX_TRY(fx_comm_settle(s->comm));
+    return s->ahead ? FX_OK : fx_count_nonfinite(s->be, s->noise, bad);
+}
+
 fx_status fx_watch_step(fx_session *s, int step)
 {
     int64_t bad = 0;
-    fx_status st = fx_comm_settle(s->comm);
-    if (!st) st = fx_count_nonfinite(s->be, s->noise, &bad);
+    fx_status st = count_bad(s, step, &bad);
     int64_t seen[3] = {bad, fx_stop_signal(), st};
     FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 3));
     if (seen[2]) return fx_comm_vote(s->comm, st, NULL); /* all get its message */

@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-/* After fx_dit_step and before the Euler update. FX_ENUMERIC or FX_ESIGNAL on all ranks, or FX_OK on all.
- * Collective. */
+/* After fx_session_step, or, in a session that runs ahead, after that of the next step. Waits until the step is over.
+ * FX_ENUMERIC or FX_ESIGNAL on all ranks, or FX_OK on all. Collective. */
 fx_status fx_watch_step(fx_session *, int step);
 /* The decoder's output, before it becomes bytes: NaN would become black. Collective. */
 fx_status fx_watch_pixels(fx_session *, fx_tensor pixels);

@@ -85,9 +85,8 @@ static fx_status generate(fx_session *s, const fx_text_ids *ids, uint8_t *rgb)
     FX_TRY(fx_session_set_noise(s, 7));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, 3.5));
     for (int step = 0; step < s->size.steps; step++) {
-        FX_TRY(fx_dit_step(&s->dit, step, s->latents, s->noise));
+        FX_TRY(fx_session_step(s, step));
         FX_TRY(fx_watch_step(s, step));
-        FX_TRY(fx_session_euler(s, step));
     }
     FX_TRY(fx_session_decode(s));
     return fx_session_gather_rgb(s, rgb);

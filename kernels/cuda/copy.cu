@@ -152,8 +152,11 @@ template <class X> fx_status count_of(fx_backend *be, fx_tensor x, unsigned long
 {
     const int64_t n = fx_numel(x), ctas = (n + THREADS - 1) / THREADS;
     FX_TRY(FX_LAUNCH(be, fx_dim3(1), 1, 0, zero_kernel, count));
-    return FX_LAUNCH(be, fx_dim3((unsigned)(ctas < 1024 ? ctas : 1024)), THREADS, 0, count_kernel<X>,
-                     (const X *)x.data, x.stride[0], n, (int)x.shape[1], count);
+    return FX_LAUNCH(be,
+                     fx_dim3((unsigned)(ctas < 1      ? 1
+                                        : ctas < 1024 ? ctas
+                                                      : 1024)),
+                     THREADS, 0, count_kernel<X>, (const X *)x.data, x.stride[0], n, (int)x.shape[1], count);
 }
 
 } // namespace
@@ -190,12 +193,17 @@ extern "C" fx_status FX_SLOT(copy)(fx_backend *be, fx_tensor y, fx_tensor x, flo
     }
 }
 
+extern "C" fx_status FX_SLOT(count_into)(fx_backend *be, fx_tensor x, int64_t *count)
+{
+    unsigned long long *n = (unsigned long long *)count;
+    return x.dtype == FX_F32 ? count_of<float>(be, x, n) : count_of<uint16_t>(be, x, n);
+}
+
 extern "C" fx_status FX_SLOT(count_nonfinite)(fx_backend *be, fx_tensor x, int64_t *count)
 {
-    unsigned long long *on_device = (unsigned long long *)FX_SLOT(small)(be, sizeof *on_device), found = 0;
+    int64_t *on_device = (int64_t *)FX_SLOT(small)(be, sizeof *on_device);
     FX_CHECK(on_device, FX_ENOMEM, "count_nonfinite: no memory");
-    FX_TRY(x.dtype == FX_F32 ? count_of<float>(be, x, on_device) : count_of<uint16_t>(be, x, on_device));
-    FX_TRY(be->ops->download(be, &found, fx_view1(on_device, FX_F64, 1))); /* 8 bytes, whatever they mean */
-    *count = (int64_t)found;
+    FX_TRY(FX_SLOT(count_into)(be, x, on_device));
+    FX_TRY(be->ops->download(be, count, fx_view1(on_device, FX_F64, 1))); /* 8 bytes, whatever they mean */
     return FX_OK;
 }

@@ -32,6 +32,7 @@ typedef struct fx_cuda_bias {
     void *bf16;      /* the same values */
 } fx_cuda_bias;
 
+typedef struct fx_cuda_looks fx_cuda_looks;
 typedef struct fx_cuda {
     int device, sm; /* sm: 90 for compute capability 9.0 */
     cudaStream_t stream;
@@ -45,6 +46,7 @@ typedef struct fx_cuda {
     size_t bias_places, bias_count;
     char text[160];
     int processors; /* of the device */
+    fx_cuda_looks *looks;
 } fx_cuda;
 
 static inline fx_cuda *fx_cuda_of(const fx_backend *be)
@@ -119,6 +121,11 @@ fx_status fx_dnn_make(fx_cuda *, const void *key, size_t key_bytes, fx_dnn_ops *
 fx_status fx_dnn_describe(const fx_dnn_tensor *, cudnnBackendDescriptor_t *out);
 fx_status fx_dnn_run(fx_backend *, const fx_dnn_plan *, int n, const int64_t uid[], void *const data[]);
 void fx_dnn_close(fx_cuda *);
+
+/* ---- record.c ---- */
+extern const fx_recorder fx_cuda_recorder;
+fx_status fx_cuda_looks_open(fx_cuda *);
+void fx_cuda_looks_close(fx_cuda *);
 
 /* ---- slots of the table ---- */
 enum { FX_CUDA_CHANNELS = 8 }; /* convolutions: channels of packed weights are multiples of it */

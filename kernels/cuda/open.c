@@ -135,6 +135,7 @@ static void cuda_close(fx_backend *be)
     fx_cuda_gemm_close(c);
     fx_dnn_close(c);
     fx_cuda_bias_close(c);
+    fx_cuda_looks_close(c);
     if (c->dnn) (void)cudnnDestroy(c->dnn);
     if (c->lt) (void)cublasLtDestroy(c->lt);
     if (c->workspace) (void)cudaFree(c->workspace);
@@ -224,6 +225,7 @@ static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
     FX_CUDA(cudaMalloc(&c->small, SMALL));
     c->workspace_bytes = WORKSPACE;
     c->small_bytes = SMALL;
+    FX_TRY(fx_cuda_looks_open(c));
     FX_LT(cublasLtCreate(&c->lt));
     FX_DNN(cudnnCreate(&c->dnn));
     FX_DNN(cudnnSetStream(c->dnn, c->stream));
@@ -250,6 +252,7 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
     }
     *be = (fx_backend){.ops = &cuda_ops, .dtype = dtype, .stream = FX_F32, .threads = 1, .impl = c};
     be->rows_exact = true;
+    be->recorder = &fx_cuda_recorder;
     c->device = device;
     const fx_status st = open_libraries(c, &prop);
     if (st) {

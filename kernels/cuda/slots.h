@@ -35,6 +35,8 @@ extern "C" {
     fx_status prefix##upsample2x(fx_backend *, fx_tensor y, fx_tensor x);                                                \
     fx_status prefix##to_rgb8(fx_backend *, fx_tensor y, fx_tensor x);                                                   \
     fx_status prefix##count_nonfinite(fx_backend *, fx_tensor x, int64_t *count);                                        \
+    /* the same number into device memory */                                                                             \
+    fx_status prefix##count_into(fx_backend *, fx_tensor x, int64_t *count);                                             \
     fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);                   \
     /* p[H,R,Tk] (row stride free) = softmax of s[H,R,Tk] f32 + bias; lse[H,R] or absent. first: number of row 0  \
      * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \

@@ -92,12 +92,11 @@ static fx_status observe(const fx_dit *d, const char *kind, int block, const cha
     return d->observe(d->observe_ctx, name, segment, rows);
 }
 
-static fx_status final_layer(fx_dit *d, int step, fx_tensor img, fx_tensor noise)
+static fx_status final_layer(fx_dit *d, fx_tensor img, fx_tensor noise)
 {
     const int64_t C = d->cfg->hidden;
     const size_t mark = fx_mark(d->be->arena);
-    const fx_tensor scale = fx_mod_chunk(d->mod.final, step, 0, C),
-                    shift = fx_mod_chunk(d->mod.final, step, 1, C);
+    const fx_tensor scale = fx_mod_chunk(d->mod.final, 0, C), shift = fx_mod_chunk(d->mod.final, 1, C);
     fx_tensor h;
     FX_TRY(fx_push2(d->be->arena, d->be->dtype, img.shape[0], C, &h));
     FX_TRY(fx_norm_mod(d->be, h, img, shift, scale, norm_eps));
@@ -106,23 +105,28 @@ static fx_status final_layer(fx_dit *d, int step, fx_tensor img, fx_tensor noise
     return FX_OK;
 }
 
-fx_status fx_dit_step(fx_dit *d, int step, fx_tensor latents, fx_tensor noise)
+fx_status fx_dit_select(fx_dit *d, int step)
+{
+    return fx_mod_select(d, step);
+}
+
+fx_status fx_dit_step(fx_dit *d, fx_tensor latents, fx_tensor noise)
 {
     const fx_tensor txt = fx_rows(d->x, 0, d->text_rows), img = fx_rows(d->x, d->text_rows, d->image_rows);
     FX_TRY(fx_copy(d->be, txt, d->context, 1, 0));
     FX_TRY(embed_rows(d, &d->w->x_embed, latents, img));
     for (int b = 0; b < d->cfg->double_blocks; b++) {
-        FX_TRY(fx_double_block(d, b, step));
+        FX_TRY(fx_double_block(d, b));
         if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "double", b, "_txt", FX_TEXT, txt));
         FX_TRY(observe(d, "double", b, "_img", FX_IMAGE, img));
     }
     FX_TRY(fx_dit_settle(d)); /* from here on text and image are one stream */
     for (int b = 0; b < d->cfg->single_blocks; b++) {
-        FX_TRY(fx_single_block(d, b, step));
+        FX_TRY(fx_single_block(d, b));
         if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "single", b, "", FX_ALL, d->x));
     }
     FX_TRY(fx_dit_settle(d));
-    return final_layer(d, step, img, noise);
+    return final_layer(d, img, noise);
 }

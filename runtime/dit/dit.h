@@ -13,11 +13,14 @@
 extern "C" {
 #endif
 
-/* Modulation of all blocks for all steps, made once per picture: rows are steps. Stream dtype. */
+/* Modulation of all blocks for all steps, made once per picture. Stream dtype. What a step computes with lies in `now`, at
+ * the same addresses in every step, so that a step's work is the same each time. */
 typedef struct fx_mod_table {
-    fx_tensor *img, *txt;     /* [double_blocks] of [steps, 6C] */
-    fx_tensor *single;        /* [single_blocks] of [steps, 3C] */
-    fx_tensor final;          /* [steps, 2C] */
+    fx_tensor *img, *txt; /* [double_blocks] of [6C], of the selected step */
+    fx_tensor *single;    /* [single_blocks] of [3C] */
+    fx_tensor final;      /* [2C] */
+    fx_tensor all;        /* [ranks, steps, width]: block r is made by rank r, its matrices side by side */
+    fx_tensor now;        /* [ranks, width]: the selected step's rows */
     struct fx_mod_task *task; /* one per matrix; owners by number modulo ranks */
     int tasks;
     fx_xfer *send, *recv;
@@ -64,22 +67,25 @@ void fx_dit_close(fx_dit *);
 /* Embeds the text (t5[text_tokens, joint_dim] and pooled[1, pooled_dim], stream, whole on every rank) and
  * makes the modulation table. sigma[steps]: timesteps / 1000. Collective. */
 fx_status fx_dit_prepare(fx_dit *, fx_tensor t5, fx_tensor pooled, const float *sigma, double guidance);
-/* noise[image_rows, out_channels] = model(latents[image_rows, in_channels], step); both stream dtype.
- * Collective. */
-fx_status fx_dit_step(fx_dit *, int step, fx_tensor latents, fx_tensor noise);
+/* The step that the next fx_dit_step computes. */
+fx_status fx_dit_select(fx_dit *, int step);
+/* noise[image_rows, out_channels] = model(latents[image_rows, in_channels]) at the selected step; both stream dtype. The same
+ * calls with the same addresses in every step. Collective. */
+fx_status fx_dit_step(fx_dit *, fx_tensor latents, fx_tensor noise);
 
 /* --- the boxes, one file each --- */
 /* A block leaves debts behind; its x is whole when fx_dit_settle has paid them. */
-fx_status fx_double_block(fx_dit *, int block, int step);
-fx_status fx_single_block(fx_dit *, int block, int step);
+fx_status fx_double_block(fx_dit *, int block);
+fx_status fx_single_block(fx_dit *, int block);
 /* h = (1 + scale) * layernorm(x) + shift of a segment's rows x (or FX_ALL), its debt paid first. */
 fx_status fx_dit_norm(fx_dit *, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale);
 fx_status fx_dit_settle(fx_dit *);
 fx_status fx_mod_open(fx_dit *);
 void fx_mod_close(fx_dit *);
 fx_status fx_mod_fill(fx_dit *, fx_tensor pooled, const float *sigma, double guidance);
-/* chunk i of a table row: [C] */
-fx_tensor fx_mod_chunk(fx_tensor table, int step, int i, int64_t channels);
+fx_status fx_mod_select(fx_dit *, int step);
+/* chunk i of a matrix's row: [C] */
+fx_tensor fx_mod_chunk(fx_tensor row, int i, int64_t channels);
 /* cs rows for this rank; see runtime/dit/embed.c */
 fx_status fx_rope_fill(fx_dit *, int64_t grid_width);
 /* [cos(1000 t f), sin(1000 t f)] of n values into out[n, 256], f32 */

@@ -3,8 +3,7 @@
 #include "runtime/dit/dit.h"
 
 /* normed -> kv and q of one stream; K and V leave before Q is computed. */
-static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step,
-                         fx_tensor x)
+static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, fx_tensor x)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden, T = x.shape[0];
@@ -14,7 +13,7 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_push2(be->arena, be->dtype, T, 2 * C, &kv));
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &q));
-    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, step, 0, C), fx_mod_chunk(mod, step, 1, C)));
+    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, segment, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, cs));
     FX_TRY(fx_dense_apply(be, q, h, &w->qkv.q, FX_ACT_NONE));
@@ -25,8 +24,7 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
 
 /* The rest of the block for one stream: x += gate * out(attention rows), then the MLP, whose x += gate * mlp(normed x) is left
  * to the next norm of these rows. */
-static fx_status finish(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, int step,
-                        fx_tensor o)
+static fx_status finish(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, fx_tensor o)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden, begin = fx_layout_local_start(d->layout, d->rank, segment),
@@ -37,16 +35,16 @@ static fx_status finish(fx_dit *d, int segment, const fx_stream_weights *w, fx_t
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_push2(be->arena, be->dtype, T, d->cfg->mlp, &m));
     FX_TRY(fx_dense_apply(be, branch, o, &w->out, FX_ACT_NONE));
-    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, step, 2, C), branch};
-    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, step, 3, C), fx_mod_chunk(mod, step, 4, C)));
+    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, 2, C), branch};
+    FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, 3, C), fx_mod_chunk(mod, 4, C)));
     FX_TRY(fx_dense_apply(be, m, h, &w->mlp_in, FX_ACT_GELU_TANH));
     FX_TRY(fx_dense_apply(be, branch, m, &w->mlp_out, FX_ACT_NONE));
-    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, step, 5, C), branch};
+    d->owed[segment] = (fx_debt){fx_mod_chunk(mod, 5, C), branch};
     fx_rewind(be->arena, mark);
     return FX_OK;
 }
 
-fx_status fx_double_block(fx_dit *d, int block, int step)
+fx_status fx_double_block(fx_dit *d, int block)
 {
     const fx_double_weights *w = &d->w->double_blocks[block];
     const fx_tensor mod_txt = d->mod.txt[block], mod_img = d->mod.img[block];
@@ -54,14 +52,14 @@ fx_status fx_double_block(fx_dit *d, int block, int step)
     const size_t mark = fx_mark(d->be->arena);
     fx_tensor o;
     /* The image's many rows travel while the text's few are computed, on the way there and on the way back. */
-    FX_TRY(put_qkv(d, FX_IMAGE, &w->img, mod_img, step, img));
-    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, step, txt));
+    FX_TRY(put_qkv(d, FX_IMAGE, &w->img, mod_img, img));
+    FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, txt));
     FX_TRY(fx_push2(d->be->arena, d->be->dtype, d->x.shape[0], d->cfg->hidden, &o));
     FX_TRY(fx_exchange_attend(d->exchange, true));
     FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT, o));
-    FX_TRY(finish(d, FX_TEXT, &w->txt, mod_txt, step, fx_rows(o, 0, d->text_rows)));
+    FX_TRY(finish(d, FX_TEXT, &w->txt, mod_txt, fx_rows(o, 0, d->text_rows)));
     FX_TRY(fx_exchange_collect(d->exchange, FX_ALL, o));
-    FX_TRY(finish(d, FX_IMAGE, &w->img, mod_img, step, fx_rows(o, d->text_rows, d->image_rows)));
+    FX_TRY(finish(d, FX_IMAGE, &w->img, mod_img, fx_rows(o, d->text_rows, d->image_rows)));
     fx_rewind(d->be->arena, mark);
     return FX_OK;
 }

@@ -11,7 +11,7 @@ static fx_status mlp_rows(fx_dit *d, const fx_dense *in, fx_tensor h, fx_tensor 
     return fx_dense_apply(d->be, fx_rows(m, begin, count), fx_rows(h, begin, count), in, FX_ACT_GELU_TANH);
 }
 
-fx_status fx_single_block(fx_dit *d, int block, int step)
+fx_status fx_single_block(fx_dit *d, int block)
 {
     fx_backend *be = d->be;
     const fx_single_weights *w = &d->w->single_blocks[block];
@@ -26,7 +26,7 @@ fx_status fx_single_block(fx_dit *d, int block, int step)
     FX_TRY(fx_push2(be->arena, be->dtype, T, C + d->cfg->mlp, &wide)); /* columns attention | mlp */
     const fx_tensor m = fx_cols(wide, C, d->cfg->mlp);
 
-    FX_TRY(fx_dit_norm(d, FX_ALL, h, x, fx_mod_chunk(mod, step, 0, C), fx_mod_chunk(mod, step, 1, C)));
+    FX_TRY(fx_dit_norm(d, FX_ALL, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, FX_ALL, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, d->cs));
     FX_TRY(fx_dense_apply(be, q, h, &w->qkv.q, FX_ACT_NONE));
@@ -36,7 +36,7 @@ fx_status fx_single_block(fx_dit *d, int block, int step)
     FX_TRY(mlp_rows(d, &w->mlp_in, h, m, early, T - early));
     FX_TRY(fx_exchange_collect(d->exchange, FX_ALL, fx_cols(wide, 0, C)));
     FX_TRY(fx_dense_apply(be, d->branch, wide, &w->out, FX_ACT_NONE));
-    d->owed[FX_ALL] = (fx_debt){fx_mod_chunk(mod, step, 2, C), d->branch}; /* paid by the next norm */
+    d->owed[FX_ALL] = (fx_debt){fx_mod_chunk(mod, 2, C), d->branch}; /* paid by the next norm */
     fx_rewind(be->arena, mark);
     return FX_OK;
 }

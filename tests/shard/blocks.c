@@ -87,7 +87,8 @@ static fx_status each_block(fx_dit *d, const int64_t *joint, double *result)
     const int64_t rows = d->x.shape[0], stage = rows * d->cfg->hidden;
     for (int i = 0; i < DOUBLES + SINGLES; i++) {
         if (result) fill(d->x, joint, 100 + i);
-        FX_TRY(i < DOUBLES ? fx_double_block(d, i, i % STEPS) : fx_single_block(d, i - DOUBLES, i % STEPS));
+        FX_TRY(fx_dit_select(d, i % STEPS));
+        FX_TRY(i < DOUBLES ? fx_double_block(d, i) : fx_single_block(d, i - DOUBLES));
         FX_TRY(fx_dit_settle(d));
         if (result) keep(d->x, 0, result + i * stage);
     }
@@ -118,7 +119,8 @@ static fx_status graph(const void *ctx, fx_backend *be, fx_comm *comm, double *r
     fx_status st = fx_dit_open(&j->m->cfg, &j->m->w, be, comm, &j->layout, &j->opt, &d);
     if (!st) st = fx_dit_prepare(&d, t5, pooled, sigma, 3.5);
     if (!st) st = each_block(&d, joint, result);
-    if (!st) st = fx_dit_step(&d, 1, latents, noise);
+    if (!st) st = fx_dit_select(&d, 1);
+    if (!st) st = fx_dit_step(&d, latents, noise);
     if (!st && result) {
         const int64_t stage = rows * j->m->cfg.hidden;
         keep(d.x, 0, result + (STAGES - 1) * stage);
