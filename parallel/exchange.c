@@ -96,8 +96,9 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     ex->heads = opt->heads / m->ulysses;
     ex->local = fx_layout_local(layout, ex->me);
     ex->group = fx_exchange_group_rows(ex, ex->ri);
-    for (int i = 0; i < FX_PARTS * FX_SEGMENTS; i++) ex->ticket[i / FX_SEGMENTS][i % FX_SEGMENTS].slot = -1;
-    for (int s = 0; s < FX_SEGMENTS; s++) ex->o_ticket[s].slot = -1;
+    for (int s = 0; s <= FX_ALL; s++)
+        ex->o_ticket[s] = ex->ticket[FX_PART_V][s] = ex->ticket[FX_PART_K][s] = ex->ticket[FX_PART_Q][s] =
+            (fx_ticket){-1, 0};
     ex->out = calloc(2 * FX_SEGMENTS * (size_t)m->ranks, sizeof *ex->out);
     fx_status st = ex->out ? push_buffers(ex) : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
     if (st != FX_OK) {
@@ -160,8 +161,7 @@ static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_te
 static fx_status start(fx_exchange *ex, int segment, unsigned parts)
 {
     for (int p = 0; p < FX_PARTS; p++)
-        if (parts & part_bit[p])
-            FX_TRY(fx_ulysses_start(ex, p, segment, &ex->ticket[p][segment == FX_ALL ? 0 : segment]));
+        if (parts & part_bit[p]) FX_TRY(fx_ulysses_start(ex, p, segment, &ex->ticket[p][segment]));
     return FX_OK;
 }
 
@@ -212,7 +212,7 @@ fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
             FX_CHECK(ex->put_done[p] & 1u << s || !segment_total(ex->layout, s), FX_ESHAPE,
                      "exchange: attend without %s of segment %d", part_name[p], s);
     for (int p = 0; p < FX_PARTS; p++)
-        for (int s = 0; s < FX_SEGMENTS; s++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p][s]));
+        for (int s = 0; s <= FX_ALL; s++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p][s]));
     ex->attended = true;
     ex->apart = apart;
     if (ex->hops) FX_TRY(fx_ring_attend(ex));

@@ -33,11 +33,11 @@ struct fx_exchange {
     fx_tensor next_k, next_v, o_sum, lse_sum, o_one, lse_one;
 
     unsigned put_done[FX_PARTS]; /* bit per segment */
-    bool attended, apart;        /* apart: o_ticket by segment, else [0] is of all */
+    bool attended, apart;        /* apart: o_ticket by segment, else [FX_ALL] is of all */
     unsigned collected;          /* bit per segment */
-    fx_ticket ticket[FX_PARTS][FX_SEGMENTS],
-        o_ticket[FX_SEGMENTS]; /* of the put of a segment, or in [0] of all */
-    fx_xfer *out, *in;         /* [3 * ranks] lists under construction */
+    fx_ticket ticket[FX_PARTS][FX_SEGMENTS + 1],
+        o_ticket[FX_SEGMENTS + 1]; /* of a segment, or in [FX_ALL] of all */
+    fx_xfer *out, *in;             /* [3 * ranks] lists under construction */
 };
 
 /* ---- maps (ulysses.c) ---- */

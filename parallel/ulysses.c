@@ -110,7 +110,7 @@ static fx_status return_segments(fx_exchange *ex, int segment, fx_ticket *ticket
 
 fx_status fx_ulysses_return(fx_exchange *ex)
 {
-    if (!ex->apart) return return_segments(ex, FX_ALL, &ex->o_ticket[0]);
+    if (!ex->apart) return return_segments(ex, FX_ALL, &ex->o_ticket[FX_ALL]);
     for (int s = 0; s < FX_SEGMENTS; s++) FX_TRY(return_segments(ex, s, &ex->o_ticket[s]));
     return FX_OK;
 }
@@ -120,8 +120,8 @@ static fx_status collect_own(fx_exchange *ex, int segment, fx_tensor o)
 {
     const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
     for (int s = 0; s < FX_SEGMENTS; s++) {
+        if (segment != FX_ALL && segment != s) continue;
         const fx_tensor mine = output_rows(ex, ex->me, s);
-        if ((segment != FX_ALL && segment != s) || !mine.shape[0]) continue;
         const fx_tensor to = fx_rows(o, fx_layout_local_start(ex->layout, ex->me, s), mine.shape[0]);
         FX_TRY(fx_copy(ex->be, fx_cols(to, ex->ui * width, width), fx_flat(mine), 1, 0));
     }
@@ -135,8 +135,8 @@ fx_status fx_ulysses_collect(fx_exchange *ex, int segment, fx_tensor o)
     const int64_t begin = all ? 0 : fx_layout_local_start(ex->layout, ex->me, segment),
                   count = all ? ex->local : ex->layout->part[ex->me][segment].count;
     FX_TRY(collect_own(ex, segment, o));
-    for (int s = 0; s < FX_SEGMENTS; s++) /* none is pending twice */
-        if (all || s == (ex->apart ? segment : 0)) FX_TRY(fx_comm_wait(ex->comm, &ex->o_ticket[s]));
+    for (int s = 0; s <= FX_ALL; s++) /* none is pending twice */
+        if (all || s == segment || s == FX_ALL) FX_TRY(fx_comm_wait(ex->comm, &ex->o_ticket[s]));
     for (int u = 0; count && u < ex->opt.mesh.ulysses; u++) {
         if (u == ex->ui) continue;
         const fx_tensor from = fx_rows(slot(ex, FX_PART_Q, u), begin, count);

@@ -113,6 +113,11 @@ static void t_views(void)
     T_CHECK(p.shape[0] == 4 && p.stride[0] == 1 && p.shape[1] == 2 && p.stride[1] == 12 && p.stride[2] == 4,
             "permute");
     T_CHECK(fx_rows(fx_view2(NULL, FX_F32, 4, 4), 2, 2).data == NULL, "views of nothing stay NULL");
+    T_CHECK(fx_present(fx_rows(t, t.shape[0], 0)), "no rows, behind the last");
+    T_CHECK(!fx_present(fx_rows(t, 1, t.shape[0])) && !fx_present(fx_cols(t, -1, 1)) &&
+                !fx_present(fx_slice(t, 1, 0, -1)) && !fx_present(fx_row(t, t.shape[0])) &&
+                !fx_present(fx_rows(fx_none(), 0, 0)),
+            "slices beyond the end are absent");
 }
 
 /* ---- float formats ---- */

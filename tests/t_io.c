@@ -266,6 +266,10 @@ static void t_npy(void)
     T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, "shape");
     put_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,", wide, 8);
     T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, "shape");
+    put_file(path, "\x93NUMPY\1\0\x20\0{'descr'", 18); /* 32 bytes of header are promised */
+    T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, "header is cut");
+    put_file(path, "\x93NUMPY\1\0\0\0", 10);
+    T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, "header is cut");
     put_text(path, "not numpy");
     T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, ".npy");
     T_REFUSED(fx_npy_write(in_scratch("none/a.npy"), fx_view1((void *)wide, FX_F64, 2)), FX_EWRITE,

@@ -6,6 +6,9 @@
 
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer_json.h"
+#include "runtime/text/unigram_model.h"
+#include "runtime/text/utf8.h"
 
 /* A BPE with four letters and two merges; the T5 twin below has seven pieces. */
 static const char vocab[] =
@@ -303,9 +306,50 @@ static void t_added_tokens(void)
     fx_strmap_free(&words);
 }
 
+/* ---- characters ---- */
+
+static void t_characters(void)
+{
+    static const fx_code_range few[] = {{5, 9}, {20, 20}, {30, 40}};
+    static const int32_t in[] = {5, 7, 9, 20, 30, 33, 40}, out[] = {0, 4, 10, 19, 21, 29, 41, 1000};
+    size_t bad = 99;
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++)
+        T_CHECK(fx_in_ranges(few, 3, in[i]) && (in[i] > 9 || fx_in_ranges(few, 1, in[i])), "%d is in a range",
+                in[i]);
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        T_CHECK(!fx_in_ranges(few, 3, out[i]) && !fx_in_ranges(few, 0, out[i]), "%d is in no range", out[i]);
+    T_CHECK(fx_utf8_valid("a\xC3\xA9", 3, &bad), "a whole character at the end");
+    T_CHECK(!fx_utf8_valid("a\xC3\xA9", 2, &bad) && bad == 1, "a cut one, at byte %zu", bad);
+}
+
+/* All 64 signs of base64, as a character map is written in tokenizer.json. */
+static void t_base64(void)
+{
+    unsigned char all[48];
+    fx_unigram m = {0};
+    fx_tokenizer_files files;
+    for (int i = 0; i < 16; i++) { /* the numbers 0 to 63, six bits each */
+        const unsigned four = (unsigned)(4 * i) << 18 | (unsigned)(4 * i + 1) << 12 |
+                              (unsigned)(4 * i + 2) << 6 | (unsigned)(4 * i + 3);
+        for (int k = 0; k < 3; k++) all[3 * i + k] = (unsigned char)(four >> (16 - 8 * k));
+    }
+    fresh();
+    put_json(unigram_json,
+             "{\"type\": \"Precompiled\", \"precompiled_charsmap\": "
+             "\"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\"}",
+             "");
+    T_OK(fx_tokenizer_files_open(dir, (const char *const[]){"spiece.model", NULL}, &files));
+    T_OK(fx_unigram_read_json(&m, &files));
+    T_CHECK(m.charsmap.len == sizeof all && !memcmp(m.charsmap.data, all, sizeof all), "base64: other bytes");
+    fx_unigram_free(&m);
+    fx_tokenizer_files_close(&files);
+}
+
 int main(void)
 {
     if (!scratch_open()) return 1;
+    t_characters();
+    t_base64();
     t_clip_folders();
     t_clip_refusals();
     t_t5_folders();

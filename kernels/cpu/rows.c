@@ -194,7 +194,7 @@ fx_status fx_cpu_embed(fx_backend *be, fx_tensor y, fx_tensor table, fx_tensor i
 {
     (void)be;
     for (int64_t i = 0; i < y.shape[0]; i++) {
-        const int64_t id = ((const int32_t *)ids.data)[i * ids.stride[0]];
+        const int64_t id = ((const int32_t *)ids.data)[i];
         fx_convert(fx_at_mut(y, i * y.stride[0]), y.dtype, fx_at(table, id * table.stride[0]), table.dtype,
                    y.shape[1]);
     }

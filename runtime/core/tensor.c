@@ -99,6 +99,7 @@ static void *advance(fx_tensor t, int64_t elements)
 
 fx_tensor fx_slice(fx_tensor t, int dim, int64_t begin, int64_t count)
 {
+    if (!fx_present(t) || begin < 0 || count < 0 || begin > t.shape[dim] - count) return fx_none();
     t.data = advance(t, begin * t.stride[dim]);
     t.shape[dim] = count;
     return t;
@@ -117,6 +118,7 @@ fx_tensor fx_cols(fx_tensor t, int64_t begin, int64_t count)
 /* Takes dimension d out of shape and stride. */
 static fx_tensor drop_dim(fx_tensor t, int d)
 {
+    if (!fx_present(t)) return t;
     for (; d + 1 < t.ndim; d++) {
         t.shape[d] = t.shape[d + 1];
         t.stride[d] = t.stride[d + 1];

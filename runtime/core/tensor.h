@@ -34,6 +34,7 @@ fx_tensor fx_view3(void *data, fx_dtype, int64_t a, int64_t b, int64_t c);
 int64_t fx_numel(fx_tensor);
 size_t fx_bytes(fx_tensor); /* numel * element size */
 bool fx_contiguous(fx_tensor);
+/* A slice beyond the tensor's end, or of an absent one, is absent: no op takes it. */
 fx_tensor fx_slice(fx_tensor, int dim, int64_t begin, int64_t count); /* any dimension */
 fx_tensor fx_rows(fx_tensor, int64_t begin, int64_t count);           /* dim 0 */
 fx_tensor fx_cols(fx_tensor, int64_t begin, int64_t count);           /* last dim */

@@ -52,21 +52,16 @@ static bool have_wide(void)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
-#else
-#define fill_wide fx_synthetic_plain
-static bool have_wide(void)
-{
-    return false;
-}
 #endif
 
 void fx_synthetic_fill(uint64_t key, uint64_t first, int64_t n, float amp, float mean, float *out)
 {
     const float add = mean != 0 ? mean : -0.0f; /* x + -0 is x for every x: no addition without a mean */
-    if (have_wide())
-        fill_wide(key, first, n, amp, add, out);
-    else
-        fx_synthetic_plain(key, first, n, amp, add, out);
+    void (*fill)(uint64_t, uint64_t, int64_t, float, float, float *) = fx_synthetic_plain;
+#if defined(__x86_64__)
+    if (have_wide()) fill = fill_wide;
+#endif
+    fill(key, first, n, amp, add, out);
 }
 
 void fx_synthetic_bf16(uint64_t key, uint64_t first, int64_t n, float amp, float mean, uint16_t *out)

@@ -117,6 +117,7 @@ const op_case op_cases[] = {
     {"embed",        77,   768,   300,  0, 0,       PLAIN, NORMAL | OUTLIER,          "CLIP width"},
     {"copy",         13,    35,     9,  0, 0,       REVERSED, NORMAL | OUTLIER | TINY | BROKEN, "transposed"},
     {"copy",         13,    35,     9,  0, 1,       HEADS, NORMAL | OUTLIER | NEARCONST, "latent scale and shift"},
+    {"copy",         13,    35,     9,  0, 0,       INNER, NORMAL,                    "a cut of the columns of three dims"},
     {"copy",         64,    64,     0,  0, 0,       PLAIN, NORMAL,                    "dense"},
     {"copy",         70,  1024,     0,  0, 0,       PLAIN, NORMAL,                    "dense and long"},
     {"copy",         64,  1024,     0,  0, 1,       PLAIN, NORMAL,                    "dense and long, a multiple of the piece"},

@@ -29,6 +29,7 @@ typedef enum {
     PLAIN,
     ROWS,     /* odd row stride, odd offset */
     WIDE,     /* a column slice of a buffer three times as wide (q | k | v) */
+    INNER,    /* three dims: the last one padded, the outer two follow each other */
     HEADS,    /* token and head strides both padded */
     MAJOR,    /* [H,T,D] in memory, seen as [T,H,D] */
     REVERSED, /* all strides reversed, the last dim not dense */
