@@ -19,10 +19,9 @@ fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, 
     char name[MAX_PARTS][FX_NAME_MAX];
     fx_part part[MAX_PARTS];
     int count = 0;
-    while (count < MAX_PARTS && parts[count]) count++;
-    for (int i = 0; i < count; i++) {
-        FX_TRY(join(name[i], prefix, parts[i], ".weight"));
-        part[i] = (fx_part){name[i], 0, -1};
+    for (; count < MAX_PARTS && parts[count]; count++) {
+        FX_TRY(join(name[count], prefix, parts[count], ".weight"));
+        part[count] = (fx_part){name[count], 0, -1};
     }
     FX_TRY(fx_store_linear(store, ckpt, &out->w, n, k, count, part));
     out->b = fx_none();

@@ -154,7 +154,7 @@ static void report_texts(read_job *job, png_infop info, void (*text)(void *, con
     png_textp list;
     const int n = png_get_text(job->png, info, &list, NULL);
     for (int i = 0; i < n; i++)
-        if (list[i].key && list[i].text) text(ctx, list[i].key, list[i].text);
+        text(ctx, list[i].key, list[i].text); /* libpng has both for every chunk, if only empty ones */
 }
 
 fx_status fx_png_read_text(const char *path, int *width, int *height,
