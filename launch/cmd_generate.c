@@ -185,6 +185,18 @@ static fx_status one_picture(job *j, const fx_request *request)
     return fx_run_vote(j->s, j->s->rank == 0 ? announce(j, &result, path, png_s) : FX_OK);
 }
 
+static fx_status warm_up(job *j, const fx_request *like)
+{
+    fx_request r[FX_WARM_MOST];
+    int n = 0;
+    const double start = fx_now_s();
+    FX_TRY(fx_run_vote(j->s, fx_recipe_warm_up(&j->used, like, r, &n)));
+    if (!n) return FX_OK;
+    FX_TRY(fx_pipeline_warm_up(j->pipe, r, n));
+    fx_talk("warm-up  %d size%s, %.3f s", n, n == 1 ? "" : "s", fx_now_s() - start);
+    return FX_OK;
+}
+
 static fx_status pictures(job *j)
 {
     fx_options *o = &j->used;
@@ -196,6 +208,7 @@ static fx_status pictures(job *j)
     fx_status st = FX_OK;
     if (o->report) st = fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report);
     FX_TRY(fx_run_vote(j->s, st));
+    FX_TRY(warm_up(j, &request));
     for (int64_t i = 0; i < o->count; i++) {
         FX_TRY(one_picture(j, &request));
         if (i + 1 < o->count) request.seed = ++o->seed;

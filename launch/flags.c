@@ -72,6 +72,8 @@ const fx_flag fx_flags[] = {
     CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", true),
     REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
          false),
+    FILE_TEXT("warmup", 0, "WxH,...", warmup, NULL,
+              "plan these sizes too, and run a little of each before the first picture"),
     FILE_TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON"),
     FILE_TEXT("dump", 0, "DIR", dump, NULL,
               "write intermediate tensors as .npy files (with -n: of the first picture)"),

@@ -25,7 +25,7 @@ typedef struct fx_options {
     bool help;        /* --help after a subcommand */
     bool json, quiet, verbose, force, no_graphs;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
-    const char *model, *prompt, *prompt_file, *output, *report, *dump;
+    const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup;
     const char *backend, *dtype, *layout, *exact,
         *exchange; /* choices, always one of the words in the table */
     int64_t count, width, height, steps, t5_len, ulysses, ring, threads;

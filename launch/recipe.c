@@ -1,21 +1,59 @@
 /* Flags into pipeline options and a request; see recipe.h. */
 #include "launch/recipe.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "launch/model_look.h"
 #include "runtime/core/log.h"
 #include "runtime/request.h"
 
+/* "1024x768" at the start of text. */
+static bool read_size(const char **text, fx_request *out)
+{
+    char *end;
+    const long width = strtol(*text, &end, 10);
+    if (end == *text || *end != 'x') return false;
+    const char *second = end + 1;
+    const long height = strtol(second, &end, 10);
+    if (end == second || width < 1 || height < 1 || width > 65536 || height > 65536) return false;
+    out->width = (int)width;
+    out->height = (int)height;
+    *text = end;
+    return true;
+}
+
+fx_status fx_recipe_warm_up(const fx_options *o, const fx_request *like, fx_request out[], int *n)
+{
+    const char *at = o->warmup;
+    *n = 0;
+    while (at && *at) {
+        FX_CHECK(*n < FX_WARM_MOST, FX_EINVAL, "--warmup %s: more than %d sizes", o->warmup, FX_WARM_MOST);
+        out[*n] = *like;
+        FX_CHECK(read_size(&at, &out[*n]) && (!*at || (*at == ',' && at[1])), FX_EINVAL,
+                 "--warmup %s is not a list of sizes; write WIDTHxHEIGHT,WIDTHxHEIGHT,...", o->warmup);
+        if (*at) at++;
+        ++*n;
+    }
+    return FX_OK;
+}
+
 fx_status fx_recipe_check(const fx_options *o, int ranks)
 {
     static fx_look look;
     fx_mesh mesh;
     FX_TRY(fx_look_at(o->model, &look));
+    fx_request sizes[FX_WARM_MOST], any = {0};
+    int n;
+    FX_TRY(fx_recipe_warm_up(o, &any, sizes, &n));
     FX_CHECK(!look.problems, FX_EFORMAT, "model %s: %s", o->model, look.problem[0]);
     if (!look.configs) return FX_OK;
     if (o->width) FX_TRY(fx_request_check_side("width", (int)o->width, (int)look.multiple));
     if (o->height) FX_TRY(fx_request_check_side("height", (int)o->height, (int)look.multiple));
+    for (int i = 0; i < n; i++) {
+        FX_TRY(fx_request_check_side("warmup width", sizes[i].width, (int)look.multiple));
+        FX_TRY(fx_request_check_side("warmup height", sizes[i].height, (int)look.multiple));
+    }
     return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
 }
 

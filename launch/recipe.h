@@ -11,6 +11,8 @@ fx_status fx_recipe_check(const fx_options *, int ranks);
  * Collective. */
 fx_status fx_recipe_backend(fx_comm *, int ranks, int nodes, fx_options *);
 fx_pipeline_options fx_recipe_pipeline(const fx_options *);
+/* The sizes of --warmup: requests like `like` but for width and height, at most FX_WARM_MOST; none without the flag. */
+fx_status fx_recipe_warm_up(const fx_options *, const fx_request *like, fx_request out[], int *n);
 fx_request fx_recipe_request(const fx_options *); /* defaults are filled in by fx_pipeline_complete */
 
 #endif

@@ -208,11 +208,10 @@ static fx_status start_step(fx_pipeline *p, int step)
 }
 
 /* Where nobody looks on, a device gets the next step before the last one is over: it never waits for the host. */
-static fx_status denoise(fx_pipeline *p)
+static fx_status denoise(fx_pipeline *p, int steps)
 {
     fx_session *s = &p->sizes.session;
     const double begin_s = fx_now_s();
-    const int steps = s->size.steps;
     double last_s = begin_s;
     fx_session_begin_steps(s, fx_gallery_open_in_steps(&p->gallery));
     const int ahead = s->ahead ? 1 : 0;
@@ -300,7 +299,7 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     mark_s[1] = fx_now_s();
     on_phase(p, FX_PHASE_TEXT, 1, 1, mark_s[0]);
     const double wait_s = fx_comm_statistics(p->comm).wait_s;
-    FX_TRY(denoise(p));
+    FX_TRY(denoise(p, r.steps));
     mark_s[2] = fx_now_s();
     const double denoise_wait_s = fx_comm_statistics(p->comm).wait_s - wait_s;
     if (with_decoder) FX_TRY(decode(p));
@@ -311,6 +310,36 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     FX_TRY(fill_result(p, mark_s, denoise_wait_s, out));
     if (!with_decoder) out->rgb = NULL;
     return FX_OK;
+}
+
+/* Text, one step that runs and one that is recorded, and the decoder. */
+static fx_status warm_up(fx_pipeline *p, const fx_request *r)
+{
+    FX_TRY(open_size(p, r));
+    p->gallery = (fx_gallery){&p->sizes.session, r, 0};
+    FX_TRY(encode_text(p, r));
+    FX_TRY(denoise(p, r->steps < 2 ? r->steps : 2));
+    return decode(p);
+}
+
+fx_status fx_pipeline_warm_up(fx_pipeline *p, const fx_request *requests, int n)
+{
+    const fx_progress progress = p->opt.progress;
+    fx_request r[FX_WARM_MOST];
+    fx_status st =
+        n > FX_WARM_MOST ? FX_FAIL(FX_EINVAL, "%d sizes to warm up; at most %d", n, FX_WARM_MOST) : FX_OK;
+    FX_TRY(fx_comm_vote(p->comm, st, NULL));
+    fx_comm_set_phase(p->comm, "warm-up");
+    for (int i = 0; i < n; i++) {
+        r[i] = requests[i];
+        r[i].dump_dir = NULL, r[i].onlooker = NULL;
+        FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r[i]), NULL));
+        FX_TRY(fx_sizes_plan(&p->sizes, size_of(&r[i])));
+    }
+    p->opt.progress = NULL; /* no phase of a picture */
+    for (int i = 0; !st && i < n; i++) st = warm_up(p, &r[i]);
+    p->opt.progress = progress;
+    return st;
 }
 
 fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *out)

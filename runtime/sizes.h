@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { FX_SIZES_KEPT = 8 };
+enum { FX_SIZES_KEPT = FX_WARM_MOST };
 
 typedef struct fx_known_size {
     fx_size size;

@@ -10,7 +10,7 @@ for word in generate selftest inspect info version 'Exit codes'; do check "help 
 fx generate --help
 check "generate --help: exit 0" rc_is 0
 for flag in model prompt prompt-file output width height steps guidance seed t5-len ulysses ring layout exact threads \
-    backend dtype timeout report dump quiet verbose force ulysses-degree ring-degree; do
+    backend dtype timeout report dump warmup no-graphs exchange quiet verbose force ulysses-degree ring-degree; do
     check "generate --help names --$flag" prints "--$flag( |,|$|\))"
 done
 for letter in m p o n W H g S q v f; do check "generate --help names -$letter" prints "^  -$letter, --"; done
@@ -57,6 +57,17 @@ for way in peer nccl; do
     gen -o "$way.png" --exchange "$way"
     check "--exchange $way is taken, for host memory without effect" cmp -s one.png "$way.png"
 done
+gen -o warm.png --warmup 64x48,32x32 --no-graphs
+check "--warmup and --no-graphs do not change bytes" cmp -s one.png warm.png
+check "--warmup says what it took" says "^warm-up +2 sizes, [0-9.]+ s"
+for bad in 64 64x "64x48," "64x48,,32x32" axb; do
+    gen -o no.png --warmup "$bad"
+    refused 2 "is not a list of sizes" "--warmup $bad"
+done
+gen -o no.png --warmup 64x50
+refused 2 "warmup height 50 is not a multiple of 16" "--warmup 64x50"
+gen -o no.png --warmup 16x16,16x16,16x16,16x16,16x16,16x16,16x16,16x16,16x16
+refused 2 "more than 8 sizes" "nine sizes"
 gen -o five.png --steps=7 --steps 2
 check "the last of two flags wins, --flag=value works" cmp -s one.png five.png
 gen -o six.png -S 2

@@ -246,6 +246,29 @@ static void t_many_sizes(void)
     T_CHECK(drops == 12, "%d of 12 recordings given back", drops);
 }
 
+/* The warm-up takes memory for the largest size once, and the first picture of each is played from its first step. */
+static void t_warm_up(void)
+{
+    uint64_t plain[2] = {0}, warm[2] = {0};
+    for (int record = 0; record < 2; record++) {
+        fx_pipeline *pipe = open_pipe(record);
+        fx_request q[2] = {fx_default_request("other words"), fx_default_request("")};
+        q[0].width = q[0].height = 32, q[1].width = q[1].height = 64;
+        q[0].steps = q[1].steps = 3, q[0].t5_len = q[1].t5_len = 20;
+        if (record) T_OK(fx_pipeline_warm_up(pipe, q, 2));
+        if (record)
+            T_CHECK(begun == 2 && plays == 2 && drops == 0, "%d recordings, %d plays, %d dropped", begun,
+                    plays, drops);
+        for (int i = 0; i < 2; i++) T_OK(picture(pipe, q[i].width, 3, 1, record ? &warm[i] : &plain[i]));
+        if (record)
+            T_CHECK(begun == 2 && plays == 2 + 3 + 3, "%d recordings, %d plays after two pictures", begun,
+                    plays);
+        T_CHECK(fx_pipeline_warm_up(pipe, q, FX_WARM_MOST + 1) == FX_EINVAL, "more sizes than are kept");
+        fx_pipeline_close(&pipe);
+    }
+    T_CHECK(plain[0] == warm[0] && plain[1] == warm[1], "the warm-up changes pictures");
+}
+
 static void t_watched(void)
 {
     uint64_t hash;
@@ -272,6 +295,7 @@ int main(void)
     }
     t_same_pictures();
     t_many_sizes();
+    t_warm_up();
     t_watched();
     fx_comm_finish(&comm);
     return test_end("t_record");
