@@ -200,7 +200,6 @@ fx_status fx_comm_split(fx_comm *c, int color, int key, fx_comm **out)
         if (all[r].next_id > id) id = all[r].next_id;
         if (all[r].color == color) all[n++] = all[r];
     }
-    c->family->next_id = id + 1;
     if (color < 0) goto out; /* this rank is in none */
     qsort(all, (size_t)n, sizeof *all, by_key);
     for (int i = 0; i < n; i++) {

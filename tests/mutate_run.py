@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Tries one-line bugs: for each row of mutants.txt, and for some drawn ones, edits a copy of the tree, builds what the row's
-tests need, and expects one of them to fail. What survives its own tests gets the quick list as a whole.
+tests need, and expects one of them to fail. What survives its own tests gets the quick list as a whole, and then its own tests
+in a build with AddressSanitizer and UBSan, as CI runs the quick list: a step beyond an array's end may change no result.
 
     tests/mutate_run.py WORK_DIR [--seed N] [--count 30] [--rows GLOB] [--only GLOB] [--jobs 2] [--least 95] [--limit S]
 
@@ -42,6 +43,7 @@ SPECIAL = {
 }
 MODELS = ["h24dev", "h6schnell", "h10shards", "h5odd"]
 # A size gone wrong must not take the machine: bytes of address space and of a file.
+SANITIZER = {"ASAN_OPTIONS": "detect_leaks=0:hard_rss_limit_mb=9000:max_allocation_size_mb=9000"}
 MOST_MEMORY, MOST_FILE = 10 << 30, 1 << 30
 
 
@@ -74,6 +76,7 @@ class Copy:
         self.src, self.build, self.models, self.tmp = (self.dir / n for n in ("src", "build", "models", "tmp"))
         self.limit = limit  # seconds for any one command
         self.log = ""
+        self.flags = []
         shutil.rmtree(self.tmp if keep else self.dir, ignore_errors=True)
         for d in (self.models, self.tmp):
             d.mkdir(parents=True, exist_ok=True)
@@ -94,7 +97,8 @@ class Copy:
         # what CI's -Werror builds refuse is no bug that a test has to find
         flags = "-Wall -Wextra -Werror=int-conversion -Werror=incompatible-pointer-types -Werror=array-bounds " \
                 "-Werror=aggressive-loop-optimizations -Werror=maybe-uninitialized"
-        self.must(["cmake", *generator, "-S", self.src, "-B", self.build, "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_C_FLAGS={flags}"])
+        self.flags = [*generator, f"-DCMAKE_C_FLAGS={flags}"]
+        self.must(["cmake", "-S", self.src, "-B", self.build, "-DCMAKE_BUILD_TYPE=Release", *self.flags])
         self.compile(["tool_materialize", "fluxpar"]) or sys.exit(f"the copy does not build:\n{self.log[-3000:]}")
         for m in MODELS:
             self.must([self.build / "tests/tool_materialize", self.src / "tests/goldens" / m, self.models / m])
@@ -103,7 +107,8 @@ class Copy:
         """Exit code (124: out of time) of a command in a session of its own."""
         def limits():
             os.setsid()
-            resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+            if "ASAN_OPTIONS" not in more:  # it maps far more than it uses, and has a limit of its own
+                resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
             resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_FILE, MOST_FILE))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open(self.dir / "log", "wb") as log:
@@ -130,17 +135,25 @@ class Copy:
         if self.run(command, 600):
             sys.exit(f"{command} failed:\n{self.log[-3000:]}")
 
-    def compile(self, targets):
+    def compile(self, targets, build=None):
         jobs = ["-j", "1" if self.jobs_share else str(os.cpu_count())]
-        return self.run(["cmake", "--build", self.build, *jobs, "--target", *targets], 900) == 0
+        return self.run(["cmake", "--build", build or self.build, *jobs, "--target", *targets], 900) == 0
+
+    def sanitized(self, targets):
+        """A build folder with the sanitizers, made when it is first needed, and these programs in it; None: it does not build."""
+        build = self.dir / "build-asan"
+        if not (build / "CMakeCache.txt").exists():
+            self.must(["cmake", "-S", self.src, "-B", build, "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DFX_SANITIZE=ON", *self.flags])
+        return build if self.compile(targets, build) else None
 
     def digest(self, targets):
         """What the tests of a row are made of; equal digests mean that an edit changed nothing."""
         paths = [self.build / "tests" / t for t in targets]
         return [hashlib.sha256(p.read_bytes()).hexdigest() if p.exists() else "" for p in paths]
 
-    def steps(self, test):
+    def steps(self, test, build=None):
         """'ops@SSE41 linear conv2d; layout' -> [(targets, command, environment)], one per program run."""
+        build = build or self.build
         out = []
         for part in test.split(";"):
             head, *args = part.split()
@@ -152,7 +165,7 @@ class Copy:
                 continue
             programs, form = SPECIAL.get(name, ([name], "{" + name + "}"))
             targets = [program(p) for p in programs]
-            words = {p: self.build / "tests" / t for p, t in zip(programs, targets)}
+            words = {p: build / "tests" / t for p, t in zip(programs, targets)}
             for each in (args or [""]) if "{each}" in form else [""]:
                 filled = [w.format(*args, each=each, src=self.src, models=self.models, **words) for w in form.split()]
                 filled = [w for w in filled if w]
@@ -246,6 +259,17 @@ class Trial:
         what = " ".join([*step[2].values()] + [pathlib.Path(str(w)).name for w in step[1] if not str(w).startswith("--") and w != "none"])
         return what + (" (out of time)" if code == 124 else "") if code else ""
 
+    def sanitizer_finds(self, copy, row):
+        """The first of the row's programs that fails under the sanitizers, and why; scripts are left out."""
+        steps = [s for s in copy.steps(row.test, copy.dir / "build-asan") if s[0] != ["all"]]
+        if not steps or not copy.sanitized(sorted({t for s in steps for t in s[0]})):
+            return None, ""
+        for step in steps:
+            code = copy.run(step[1], copy.limit, **SANITIZER, **step[2])
+            if code:
+                return step, pathlib.Path(str(step[1][0])).name + " " + row.test.split(";")[0] + " (sanitizers)"
+        return None, ""
+
     def judge(self, copy, row):
         """(verdict, by what)"""
         path = copy.src / row.path
@@ -254,6 +278,7 @@ class Trial:
         if changed is None:
             return "broken", "the row does not fit its file"
         steps = copy.steps(row.test)
+        asan, found = None, ""
         targets = sorted({t for s in steps for t in s[0]})
         if not copy.compile(targets):
             print(copy.log[-3000:], flush=True)
@@ -273,6 +298,8 @@ class Trial:
                     break
             else:
                 quick = self.quick_list(copy)
+                if not quick:
+                    asan, found = self.sanitizer_finds(copy, row)
         finally:
             path.write_text(text)
             copy.clean()
@@ -280,6 +307,8 @@ class Trial:
             self.must_pass(copy, failed)
             if by.endswith("(out of time)") and (not copy.compile(failed[0]) or copy.run(failed[1], self.patience(copy, failed), **failed[2])):
                 by = ""  # the machine was that slow
+        if asan and copy.sanitized(asan[0]) and not copy.run(asan[1], copy.limit, **SANITIZER, **asan[2]):  # passes without
+            by = found
         if quick and not self.quick_list(copy, *quick):  # they pass without the edit
             by = " ".join(quick) + " (quick list)"
         return ("killed", by) if by else ("survived", "")
