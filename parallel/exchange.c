@@ -52,6 +52,14 @@ static fx_status push_buffers(fx_exchange *ex)
         if (rows > keys) keys = rows;
     }
     FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->recv[FX_PART_Q]));
+    if (m->ranks == 1) { /* side by side, as one matrix product makes them (fx_exchange_place) */
+        const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
+        fx_tensor kv;
+        FX_TRY(fx_push2(ex->be->arena, ex->be->dtype, keys, 2 * width, &kv));
+        ex->recv[FX_PART_K] = fx_heads(fx_cols(kv, 0, width), ex->heads);
+        ex->recv[FX_PART_V] = fx_heads(fx_cols(kv, width, width), ex->heads);
+        return FX_OK;
+    }
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_K]));
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_V]));
     if (m->ulysses > 1) {
@@ -120,6 +128,16 @@ void fx_exchange_close(fx_exchange **ex)
 
 /* ---- put ---- */
 
+fx_tensor fx_exchange_place(const fx_exchange *ex, int seg, unsigned parts)
+{
+    if (ex->opt.mesh.ranks > 1 || (parts != FX_Q && parts != (FX_K | FX_V))) return fx_none();
+    const int64_t begin = seg == FX_ALL ? 0 : fx_layout_local_start(ex->layout, ex->me, seg),
+                  count = seg == FX_ALL ? ex->local : ex->layout->part[ex->me][seg].count;
+    fx_tensor t = fx_flat(fx_rows(ex->recv[parts == FX_Q ? FX_PART_Q : FX_PART_K], begin, count));
+    if (parts != FX_Q) t.shape[1] *= 2; /* V's columns follow K's */
+    return t;
+}
+
 /* One part of one segment: normalise, rotate and pack in one pass, head slice by head slice. x[rows, H, D].
  */
 static fx_status pack(fx_exchange *ex, int segment, int part, fx_tensor x, fx_tensor w, fx_tensor cs)
@@ -127,6 +145,7 @@ static fx_status pack(fx_exchange *ex, int segment, int part, fx_tensor x, fx_te
     for (int u = 0; u < ex->opt.mesh.ulysses; u++) {
         const fx_tensor from = fx_slice(x, 1, (int64_t)u * ex->heads, ex->heads);
         const fx_tensor to = fx_exchange_outgoing(ex, part, u, segment);
+        if (part == FX_PART_V && to.data == from.data) continue; /* computed in place */
         if (part == FX_PART_V)
             FX_TRY(fx_copy(ex->be, to, from, 1, 0));
         else

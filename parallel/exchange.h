@@ -39,6 +39,9 @@ bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 bool fx_exchange_repeats(
     const fx_exchange *); /* a block takes no message of the host: what runs on the device can be recorded */
 
+/* Where the rows of Q, or of K and V together, may be computed so that put has nothing to move: [T_local(seg), n*H*D], dtype,
+ * row stride larger than that. Absent where rows go to other ranks: then they are computed into memory of the caller. */
+fx_tensor fx_exchange_place(const fx_exchange *, int seg, unsigned parts);
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,
  * w_k[D]: RMS-norm weights (absent: none; ignored for V); cs[T_local(seg), D/2, 2] f32 rotation of these

@@ -60,6 +60,13 @@ fx_status fx_dit_prepare(fx_dit *d, fx_tensor t5, fx_tensor pooled, const float 
     return fx_mod_fill(d, pooled, sigma, guidance);
 }
 
+fx_status fx_dit_push_parts(fx_dit *d, int segment, unsigned parts, int64_t rows, fx_tensor *out)
+{
+    *out = fx_exchange_place(d->exchange, segment, parts);
+    if (fx_present(*out)) return FX_OK;
+    return fx_push2(d->be->arena, d->be->dtype, rows, (parts == FX_Q ? 1 : 2) * d->cfg->hidden, out);
+}
+
 /* ---- debts ---- */
 
 fx_status fx_dit_norm(fx_dit *d, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale)

@@ -80,6 +80,8 @@ fx_status fx_single_block(fx_dit *, int block);
 /* h = (1 + scale) * layernorm(x) + shift of a segment's rows x (or FX_ALL), its debt paid first. */
 fx_status fx_dit_norm(fx_dit *, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale);
 fx_status fx_dit_settle(fx_dit *);
+/* Memory for rows of Q, or of K and V: [rows of the segment, n*C] dtype. Where no other rank wants them it is attention's own. */
+fx_status fx_dit_push_parts(fx_dit *, int segment, unsigned parts, int64_t rows, fx_tensor *out);
 fx_status fx_mod_open(fx_dit *);
 void fx_mod_close(fx_dit *);
 fx_status fx_mod_fill(fx_dit *, fx_tensor pooled, const float *sigma, double guidance);

@@ -11,8 +11,8 @@ static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_
     const size_t mark = fx_mark(be->arena);
     fx_tensor h, kv, q;
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
-    FX_TRY(fx_push2(be->arena, be->dtype, T, 2 * C, &kv));
-    FX_TRY(fx_push2(be->arena, be->dtype, T, C, &q));
+    FX_TRY(fx_dit_push_parts(d, segment, FX_K | FX_V, T, &kv));
+    FX_TRY(fx_dit_push_parts(d, segment, FX_Q, T, &q));
     FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, segment, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, cs));

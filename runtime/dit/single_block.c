@@ -21,8 +21,8 @@ fx_status fx_single_block(fx_dit *d, int block)
     const int64_t early = fx_comm_size(d->comm) > 1 ? T / 2 : T; /* rows; alone there is nothing to hide */
     fx_tensor h, kv, q, wide;
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
-    FX_TRY(fx_push2(be->arena, be->dtype, T, 2 * C, &kv));
-    FX_TRY(fx_push2(be->arena, be->dtype, T, C, &q));
+    FX_TRY(fx_dit_push_parts(d, FX_ALL, FX_K | FX_V, T, &kv));
+    FX_TRY(fx_dit_push_parts(d, FX_ALL, FX_Q, T, &q));
     FX_TRY(fx_push2(be->arena, be->dtype, T, C + d->cfg->mlp, &wide)); /* columns attention | mlp */
     const fx_tensor m = fx_cols(wide, C, d->cfg->mlp);
 
