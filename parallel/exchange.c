@@ -138,13 +138,13 @@ fx_tensor fx_exchange_place(const fx_exchange *ex, int seg, unsigned parts)
     return t;
 }
 
-/* One part of one segment: normalise, rotate and pack in one pass, head slice by head slice. x[rows, H, D].
- */
+/* One part of one segment, or on one rank of all: normalise, rotate and pack in one pass, head slice by head slice.
+ * x[rows, H, D]. */
 static fx_status pack(fx_exchange *ex, int segment, int part, fx_tensor x, fx_tensor w, fx_tensor cs)
 {
     for (int u = 0; u < ex->opt.mesh.ulysses; u++) {
         const fx_tensor from = fx_slice(x, 1, (int64_t)u * ex->heads, ex->heads);
-        const fx_tensor to = fx_exchange_outgoing(ex, part, u, segment);
+        const fx_tensor to = segment == FX_ALL ? ex->recv[part] : fx_exchange_outgoing(ex, part, u, segment);
         if (part == FX_PART_V && to.data == from.data) continue; /* computed in place */
         if (part == FX_PART_V)
             FX_TRY(fx_copy(ex->be, to, from, 1, 0));
@@ -166,11 +166,12 @@ static fx_tensor columns(const fx_exchange *ex, unsigned parts, int part, fx_ten
 static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_tensor t, fx_tensor w_q,
                              fx_tensor w_k, fx_tensor cs)
 {
+    const unsigned these = segment == FX_ALL ? (1u << FX_SEGMENTS) - 1 : 1u << segment;
     for (int p = 0; p < FX_PARTS; p++) {
         if (!(parts & part_bit[p])) continue;
-        FX_CHECK(!(ex->put_done[p] & 1u << segment), FX_ESHAPE, "exchange: %s of segment %d was put twice",
+        FX_CHECK(!(ex->put_done[p] & these), FX_ESHAPE, "exchange: %s of segment %d was put twice",
                  part_name[p], segment);
-        ex->put_done[p] |= 1u << segment;
+        ex->put_done[p] |= these;
         if (t.shape[0])
             FX_TRY(pack(ex, segment, p, columns(ex, parts, p, t), p == FX_PART_Q ? w_q : w_k, cs));
     }
@@ -197,6 +198,7 @@ fx_status fx_exchange_put(fx_exchange *ex, int seg, unsigned parts, fx_tensor t,
              "exchange: put of [%lld,%lld] %s, want [%lld,%lld] %s", (long long)t.shape[0],
              (long long)t.shape[1], fx_dtype_name(t.dtype), (long long)rows, (long long)width,
              fx_dtype_name(ex->be->dtype));
+    if (seg == FX_ALL && ex->opt.mesh.ranks == 1) return put_segment(ex, FX_ALL, parts, t, w_q, w_k, cs);
     for (int s = 0; s < FX_SEGMENTS; s++) {
         if (seg != FX_ALL && s != seg) continue;
         const int64_t begin = seg == FX_ALL ? fx_layout_local_start(ex->layout, ex->me, s) : 0;

@@ -207,6 +207,11 @@ fx_status fx_cuda_gemm(fx_backend *be, const fx_lt_key *key, float alpha, void *
                        const void *w, const void *bias)
 {
     fx_lt_plan *p;
+    fx_cuda c = *fx_cuda_of(be); /* its workspace may be another */
     FX_TRY(plan_of(fx_cuda_of(be), key, &p));
-    return fx_lt_run(fx_cuda_of(be), p, &p->algo, alpha, y, x, w, bias);
+    cublasLtMatmulHeuristicResult_t need;
+    if (fx_cuda_recording(&c) && cublasLtMatmulAlgoCheck(c.lt, p->op, p->w, p->x, p->y, p->y, &p->algo,
+                                                         &need) == CUBLAS_STATUS_SUCCESS)
+        fx_cuda_own_workspace(&c, need.workspaceSize);
+    return fx_lt_run(&c, p, &p->algo, alpha, y, x, w, bias);
 }

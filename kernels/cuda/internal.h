@@ -126,6 +126,9 @@ void fx_dnn_close(fx_cuda *);
 extern const fx_recorder fx_cuda_recorder;
 fx_status fx_cuda_looks_open(fx_cuda *);
 void fx_cuda_looks_close(fx_cuda *);
+bool fx_cuda_recording(const fx_cuda *);
+/* While recording: a small workspace that no other call of the recording has, if that many bytes fit. */
+void fx_cuda_own_workspace(fx_cuda *, size_t bytes);
 
 /* ---- slots of the table ---- */
 enum { FX_CUDA_CHANNELS = 8 }; /* convolutions: channels of packed weights are multiples of it */

@@ -9,8 +9,15 @@
 
 #include "kernels/cuda/internal.h"
 
+/* cuBLASLt clears a counter in its workspace before many a product, by a memset that the product waits for: hundreds in a step.
+ * While recording each product gets a workspace of its own, and one memset at the beginning clears them all. */
+enum { WORKSPACE = 256, WORKSPACES = 4096 }; /* bytes of one; how many */
+
 /* Memory that kernels write and that the host reads later. */
 struct fx_cuda_looks {
+    char *workspace; /* [WORKSPACES][WORKSPACE] on the device */
+    int taken;       /* by the recording at hand */
+    bool recording;
     int64_t *count; /* on the device */
     int64_t *slot;  /* [FX_RECORD_SLOTS] pinned host memory */
     cudaEvent_t arrived[FX_RECORD_SLOTS];
@@ -23,6 +30,7 @@ fx_status fx_cuda_looks_open(fx_cuda *c)
     c->looks = l;
     FX_CUDA(cudaMalloc((void **)&l->count, sizeof *l->count));
     FX_CUDA(cudaMemset(l->count, 0, sizeof *l->count));
+    FX_CUDA(cudaMalloc((void **)&l->workspace, WORKSPACES * WORKSPACE));
     FX_CUDA(cudaMallocHost((void **)&l->slot, FX_RECORD_SLOTS * sizeof *l->slot));
     for (int i = 0; i < FX_RECORD_SLOTS; i++)
         FX_CUDA(cudaEventCreateWithFlags(&l->arrived[i], cudaEventDisableTiming));
@@ -36,32 +44,120 @@ void fx_cuda_looks_close(fx_cuda *c)
     for (int i = 0; i < FX_RECORD_SLOTS; i++)
         if (l->arrived[i]) (void)cudaEventDestroy(l->arrived[i]);
     if (l->slot) (void)cudaFreeHost(l->slot);
+    if (l->workspace) (void)cudaFree(l->workspace);
     if (l->count) (void)cudaFree(l->count);
     free(l);
     c->looks = NULL;
 }
 
+bool fx_cuda_recording(const fx_cuda *c)
+{
+    return c->looks->recording;
+}
+
+void fx_cuda_own_workspace(fx_cuda *c, size_t bytes)
+{
+    if (bytes > WORKSPACE || c->looks->taken == WORKSPACES) return;
+    c->workspace = c->looks->workspace + WORKSPACE * c->looks->taken++;
+    c->workspace_bytes = WORKSPACE;
+}
+
 /* Other threads of this process may go on calling CUDA: only what this one does may break a recording. */
 static fx_status begin(fx_backend *be)
 {
+    fx_cuda_looks *l = fx_cuda_of(be)->looks;
     FX_CUDA(cudaStreamBeginCapture(fx_cuda_stream(be), cudaStreamCaptureModeThreadLocal));
+    l->recording = true;
+    l->taken = 0;
     return FX_OK;
+}
+
+/* ---- one memset for all ---- */
+
+/* Does the node clear bytes of a small workspace, and nothing else? */
+static bool clears_workspace(const fx_cuda_looks *l, cudaGraphNode_t node)
+{
+    enum cudaGraphNodeType type;
+    struct cudaMemsetParams p;
+    if (cudaGraphNodeGetType(node, &type) != cudaSuccess || type != cudaGraphNodeTypeMemset) return false;
+    if (cudaGraphMemsetNodeGetParams(node, &p) != cudaSuccess) return false;
+    const char *at = p.dst;
+    return at >= l->workspace && at < l->workspace + WORKSPACES * WORKSPACE && p.value == 0 &&
+           p.height == 1 && p.width * p.elementSize <= WORKSPACE;
+}
+
+/* What came after the node comes after what was before it. Only plain edges, as a stream makes them. */
+static fx_status take_out(cudaGraph_t graph, cudaGraphNode_t node)
+{
+    cudaGraphNode_t before[4], after[4];
+    size_t n = 4, m = 4;
+    FX_CUDA(cudaGraphNodeGetDependencies(node, before, NULL, &n));
+    FX_CUDA(cudaGraphNodeGetDependentNodes(node, after, NULL, &m));
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < m; k++)
+            FX_CUDA(cudaGraphAddDependencies(graph, &before[i], &after[k], NULL, 1));
+    FX_CUDA(cudaGraphDestroyNode(node));
+    return FX_OK;
+}
+
+static bool simple(cudaGraphNode_t node)
+{
+    size_t n = 0, m = 0;
+    return cudaGraphNodeGetDependencies(node, NULL, NULL, &n) == cudaSuccess &&
+           cudaGraphNodeGetDependentNodes(node, NULL, NULL, &m) == cudaSuccess && n <= 4 && m <= 4;
+}
+
+static fx_status clear_at_the_beginning(const fx_cuda_looks *l, cudaGraph_t graph)
+{
+    const struct cudaMemsetParams all = {
+        .dst = l->workspace, .elementSize = 1, .width = (size_t)l->taken * WORKSPACE, .height = 1};
+    cudaGraphNode_t root[8], first;
+    size_t n = 0;
+    FX_CUDA(cudaGraphGetRootNodes(graph, NULL, &n));
+    FX_CHECK(n <= 8, FX_EDEVICE, "a recorded step begins in %zu places", n);
+    FX_CUDA(cudaGraphGetRootNodes(graph, root, &n));
+    FX_CUDA(cudaGraphAddMemsetNode(&first, graph, NULL, 0, &all));
+    for (size_t i = 0; i < n; i++) FX_CUDA(cudaGraphAddDependencies(graph, &first, &root[i], NULL, 1));
+    return FX_OK;
+}
+
+/* *nodes: what the graph holds in the end. */
+static fx_status gather_memsets(const fx_cuda_looks *l, cudaGraph_t graph, size_t *nodes)
+{
+    FX_CUDA(cudaGraphGetNodes(graph, NULL, nodes));
+    cudaGraphNode_t *all = calloc(*nodes + 1, sizeof *all);
+    FX_CHECK(all, FX_ENOMEM, "no memory for a recorded step");
+    fx_status st =
+        cudaGraphGetNodes(graph, all, nodes) == cudaSuccess ? FX_OK : fx_cuda_failed("cudaGraphGetNodes", "");
+    size_t gone = 0;
+    for (size_t i = 0; !st && i < *nodes; i++)
+        if (clears_workspace(l, all[i]) && simple(all[i])) {
+            st = take_out(graph, all[i]);
+            gone++;
+        }
+    free(all);
+    FX_TRY(st);
+    *nodes -= gone;
+    return l->taken ? clear_at_the_beginning(l, graph) : FX_OK;
 }
 
 static fx_status end(fx_backend *be, void **recording)
 {
+    fx_cuda_looks *l = fx_cuda_of(be)->looks;
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
+    size_t nodes = 0;
     *recording = NULL;
+    l->recording = false;
     FX_CUDA(cudaStreamEndCapture(fx_cuda_stream(be), &graph));
     const double begin_s = fx_now_s();
-    size_t nodes = 0;
-    const cudaError_t e = cudaGraphInstantiate(&exec, graph, 0);
-    (void)cudaGraphGetNodes(graph, NULL, &nodes);
+    fx_status st = gather_memsets(l, graph, &nodes);
+    if (!st && cudaGraphInstantiate(&exec, graph, 0) != cudaSuccess)
+        st = fx_cuda_failed("cudaGraphInstantiate", cudaGetErrorString(cudaGetLastError()));
     (void)cudaGraphDestroy(graph);
+    FX_TRY(st);
     fx_log(FX_LOG_DETAIL, "recorded a step: %zu launches and copies, made ready in %.1f ms", nodes,
            1e3 * (fx_now_s() - begin_s));
-    FX_CUDA(e);
     *recording = exec;
     return FX_OK;
 }
