@@ -233,11 +233,14 @@ fx_status fx_sync(fx_backend *);
  * FX_BF16 (ref computes in f64 whatever it is). The arena is attached afterwards. Refuses a table with an
  * empty slot. */
 fx_status fx_backend_open(const char *name, fx_dtype dtype, int threads, fx_backend **out);
-/* Wraps `inner`: same dtypes; computes nothing, asks inner for scratch sizes, counts flops. Borrows inner. */
+/* Wraps `inner`: same dtypes; computes nothing, asks inner for scratch sizes, counts flops. Borrows inner. NULL: the graph of
+ * a device that need not be there, without scratch: bf16, stream f32, weights as large as their values. */
 fx_status fx_backend_plan(fx_backend *inner, fx_backend **out);
 void fx_backend_close(fx_backend **);
 bool fx_planning(const fx_backend *); /* the plan backend: data must not be touched */
-const char *fx_backend_list(void);    /* "cpu onednn ref guard" */
+/* Says to those who watch a plan (kernels/plan.h) what follows: "double", 3 is double_03; number < 0: kind alone. */
+void fx_plan_box(fx_backend *, const char *kind, int number);
+const char *fx_backend_list(void); /* "cpu onednn ref guard" */
 /* What "auto" opens: cpu where it has tiles for this processor, else onednn, else cpu, else ref. */
 const char *fx_backend_auto(void);
 /* "cuda" is "cuda:0": devices are numbered as the process sees them. */

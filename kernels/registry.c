@@ -238,7 +238,8 @@ const char *fx_backend_auto(void)
 
 const char *fx_backend_describe(const fx_backend *be)
 {
-    if (fx_planning(be)) return fx_backend_describe(fx_plan_inner(be));
+    if (fx_planning(be))
+        return fx_plan_inner(be) ? fx_backend_describe(fx_plan_inner(be)) : "the graph alone";
     if (fx_guarding(be)) return fx_guard_describe(be);
 #if FX_HAVE_CPU
     if (strcmp(be->ops->name, "cpu") == 0) return fx_cpu_describe(be);

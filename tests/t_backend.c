@@ -3,7 +3,7 @@
  * sanitizers. */
 #include "tests/test.h"
 
-#include "kernels/ops.h"
+#include "kernels/plan.h"
 
 static fx_backend *be;
 static uint64_t state = 12345;
@@ -124,6 +124,7 @@ static fx_status small_graph(fx_backend *b, fx_weight w)
     FX_TRY(fx_push2(b->arena, b->dtype, 7, 12, &o));
     if (!fx_planning(b)) memset(x.data, 0, fx_bytes(x));
     FX_TRY(fx_linear(b, y, x, w, fx_none(), FX_ACT_GELU_TANH));
+    fx_plan_box(b, "double", 3);
     FX_TRY(fx_attention(b, fx_heads(o, 3), fx_none(), fx_heads(y, 3), fx_heads(x, 3), fx_heads(x, 3),
                         fx_none(), 1));
     int64_t bad = -1;
@@ -159,6 +160,68 @@ static void t_plan(void)
     fx_backend_close(&real);
 }
 
+/* What a watcher of a plan sees of small_graph. */
+typedef struct seen {
+    int ops, wrong;
+    char box[32];
+} seen;
+
+static void on_op(void *ctx, const fx_plan_op *op)
+{
+    static const struct {
+        const char *name, *box;
+        int writes, reads;
+        bool host;
+    } want[] = {{"linear", "", 1, 1, false},
+                {"attention", "double_03", 1, 3, false},
+                {"count_nonfinite", "double_03", 0, 1, true},
+                {"sync", "double_03", 0, 0, true}};
+    seen *s = ctx;
+    int writes = 0, reads = 0;
+    for (int i = 0; i < 2; i++) writes += fx_present(op->write[i]);
+    for (int i = 0; i < 5; i++) reads += fx_present(op->read[i]);
+    const int n = s->ops++ % 5;
+    s->wrong += n > 3 || strcmp(op->name, want[n].name) || strcmp(s->box, want[n].box) ||
+                writes != want[n].writes || reads != want[n].reads || op->host != want[n].host ||
+                (op->weight.n == 12) != (n == 0);
+}
+
+static void on_box(void *ctx, const char *name)
+{
+    seen *s = ctx;
+    snprintf(s->box, sizeof s->box, "%s", name);
+}
+
+/* Without a backend inside: the graph of a device. */
+static void t_plan_watch(void)
+{
+    seen s = {0};
+    const fx_plan_watch watch = {on_op, on_box, &s};
+    const fx_weight w = {NULL, 12, 12, 1, 1, FX_WEIGHT_LINEAR, FX_BF16};
+    fx_backend *plan = NULL;
+    T_OK(fx_backend_plan(NULL, &plan));
+    T_OK(fx_arena_measure(&plan->arena));
+    T_CHECK(plan->dtype == FX_BF16 && plan->stream == FX_F32 && plan->rows_exact &&
+                fx_packed_bytes(plan, &w) == 288,
+            "a device's");
+    T_CHECK(strlen(fx_backend_describe(plan)) > 0, "describe");
+    fx_plan_box(plan, "nobody", 1);
+    T_OK(small_graph(plan, w));
+    T_CHECK(fx_peak(plan->arena) == 3 * 256 && s.ops == 0, "no scratch, nobody watched");
+    fx_plan_observe(plan, &watch);
+    T_OK(small_graph(plan, w));
+    T_CHECK(s.ops == 4 && s.wrong == 0 && !strcmp(s.box, "double_03"), "%d ops, %d wrong, box %s", s.ops,
+            s.wrong, s.box);
+    fx_plan_box(plan, "final", -1);
+    T_CHECK(!strcmp(s.box, "final"), "box %s", s.box);
+    fx_plan_observe(plan, NULL);
+    T_OK(small_graph(plan, w));
+    T_CHECK(s.ops == 4, "nobody watches any more");
+    fx_plan_box(be, "final", -1); /* nothing on others */
+    fx_arena_close(&plan->arena);
+    fx_backend_close(&plan);
+}
+
 static void t_registry(void)
 {
     fx_backend *b = NULL;
@@ -175,7 +238,7 @@ int main(void)
 {
     T_OK(fx_backend_open("ref", FX_F32, 2, &be));
     T_OK(fx_arena_open(NULL, 1 << 20, &be->arena));
-    void (*const tests[])(void) = {t_checks, t_apart, t_plan, t_registry};
+    void (*const tests[])(void) = {t_checks, t_apart, t_plan, t_plan_watch, t_registry};
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         const size_t mark = fx_mark(be->arena);
         tests[i]();

@@ -223,6 +223,12 @@ static void t_arena_same(fx_arena *a)
     T_CHECK(fx_peak(a) == 256 + 4096 && fx_mark(a) == 512, "peak %zu, mark %zu", fx_peak(a), fx_mark(a));
     T_OK(fx_push1(a, FX_F32, 0, &x));
     T_CHECK(fx_mark(a) == 512, "nothing takes nothing");
+    size_t at = 0;
+    T_CHECK(fx_arena_offset(a, (char *)y.data + 7, &at) && at == 263, "offset %zu", at);
+    T_CHECK(fx_arena_offset(a, (char *)y.data + 4095, &at) && !fx_arena_offset(a, (char *)y.data + 4096, &at),
+            "up to the peak");
+    T_CHECK(!fx_arena_offset(a, NULL, &at) && !fx_arena_offset(a, (char *)y.data - 257, &at),
+            "before the arena");
 }
 
 static void t_arena(void)

@@ -163,3 +163,9 @@ bool fx_arena_measuring(const fx_arena *a)
 {
     return a->measuring;
 }
+bool fx_arena_offset(const fx_arena *a, const void *data, size_t *offset)
+{
+    const uintptr_t at = (uintptr_t)data, base = (uintptr_t)a->base;
+    *offset = at - base;
+    return at >= base && at - base < a->peak;
+}

@@ -31,6 +31,8 @@ size_t fx_mark(const fx_arena *);
 void fx_rewind(fx_arena *, size_t mark);
 size_t fx_peak(const fx_arena *); /* bytes: the largest extent ever pushed */
 bool fx_arena_measuring(const fx_arena *);
+/* Where an address lies, in bytes from the arena's beginning; false: outside of what was ever pushed. */
+bool fx_arena_offset(const fx_arena *, const void *data, size_t *offset);
 
 #ifdef __cplusplus
 }
