@@ -178,7 +178,7 @@ static fx_status copy_own(fx_comm *c, int sends, const fx_xfer send[], int recvs
                  recv[r].bytes);
         if (c->ops->copy)
             FX_TRY(c->ops->copy(c, recv[r].data, send[s].data, send[s].bytes));
-        else if (!c->ops->dry)
+        else
             memmove(recv[r].data, send[s].data, send[s].bytes);
         s = next_to(c->rank, sends, send, s + 1);
         r = next_to(c->rank, recvs, recv, r + 1);
@@ -216,7 +216,7 @@ fx_status fx_comm_post(fx_comm *c, int lane, int sends, const fx_xfer send[], in
     FX_TRY(check_list(c, "receive", recvs, recv));
     FX_TRY(copy_own(c, sends, send, recvs, recv));
     const uint64_t n_sent = others(c, sends, send, &sent), n_received = others(c, recvs, recv, &received);
-    if (c->ops->dry || (!n_sent && !n_received)) return FX_OK;
+    if (!n_sent && !n_received) return FX_OK;
     const int i = free_slot(c);
     FX_CHECK(i >= 0, FX_EINVAL, "transfer: %d tickets are pending; wait for some", FX_COMM_SLOTS);
     FX_TRY(stick(c, c->ops->post(c, i, lane, sends, send, recvs, recv)));
@@ -230,7 +230,14 @@ fx_status fx_comm_post(fx_comm *c, int lane, int sends, const fx_xfer send[], in
 fx_status fx_comm_transfer(fx_comm *c, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[],
                            fx_ticket *out)
 {
-    return fx_comm_post(c, 0, sends, send, recvs, recv, out);
+    const fx_status st = fx_comm_post(c, 0, sends, send, recvs, recv, out);
+    c->label = NULL;
+    return st;
+}
+
+void fx_comm_label(fx_comm *c, const char *what)
+{
+    c->label = what;
 }
 
 fx_status fx_comm_progress(fx_comm *c)

@@ -52,7 +52,9 @@ int fx_comm_size(const fx_comm *);
 fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[],
                            fx_ticket *out);
 fx_status fx_comm_wait(fx_comm *, fx_ticket *); /* clears it; none pending is FX_OK */
-fx_status fx_comm_progress(fx_comm *);          /* lets transfers move during long compute; cheap */
+/* What the next transfer brings ("in.k.image"), for those who watch a plan (comm_plan.h); kept by address. */
+void fx_comm_label(fx_comm *, const char *what);
+fx_status fx_comm_progress(fx_comm *); /* lets transfers move during long compute; cheap */
 
 /* The communicator that moves the backend's memory: the same one, or the one that fx_comm_open_rows (comm_nccl.h)
  * gave it. There, a wait puts the arrival into the order of the device's stream and the host goes on at once; of the
@@ -93,10 +95,12 @@ void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);
 
 /* kinds: "self"; "mpi" (initialises MPI with MPI_THREAD_FUNNELED when needed); "auto": mpi when started by a
- * launcher. A plan comm has a rank and a size and moves nothing: the same graph runs over it while measuring.
- */
+ * launcher. A plan comm has a rank and a size and moves nothing: the same graph runs over it while measuring, and
+ * comm_plan.h shows what it would move. */
 fx_status fx_comm_open(const char *kind, double timeout_s, fx_comm **out);
 fx_status fx_comm_open_plan(int rank, int size, fx_comm **out);
+bool fx_comm_planning(
+    const fx_comm *); /* a plan comm: goes with the plan backend, whose addresses no other may touch */
 /* True when this process was started by mpirun or srun with more than one task (from the environment, no MPI
  * call). */
 bool fx_comm_launched(int *ranks, int *rank);

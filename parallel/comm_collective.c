@@ -8,6 +8,13 @@
 
 enum { LANE = 1, TREE_BYTES = 1 << 16 };
 
+/* A plan: nothing is done, and who watches hears of it. */
+static fx_status only_told(fx_comm *c, const char *name, size_t bytes)
+{
+    c->ops->collective(c, name, bytes);
+    return FX_OK;
+}
+
 /* ---- broadcast ---- */
 
 /* Small: from the root to all at once, so that a wait names the root. Large: a binomial tree. Rank r counted
@@ -40,7 +47,8 @@ static fx_status broadcast(fx_comm *c, int root, void *data, size_t bytes, doubl
 fx_status fx_comm_broadcast(fx_comm *c, int root, void *data, size_t bytes)
 {
     FX_CHECK(root >= 0 && root < c->size, FX_EINVAL, "broadcast: root %d of %d ranks", root, c->size);
-    if (c->size == 1 || c->ops->dry || !bytes) return FX_OK;
+    if (c->size == 1 || !bytes) return FX_OK;
+    if (c->ops->dry) return only_told(c, "broadcast", bytes);
     return broadcast(c, root, data, bytes, 0);
 }
 
@@ -70,7 +78,7 @@ static fx_status gather(fx_comm *c, const void *mine, void *all, const size_t by
 fx_status fx_comm_all_gather(fx_comm *c, const void *mine, void *all, const size_t bytes[],
                              const size_t offset[])
 {
-    if (c->ops->dry) return FX_OK;
+    if (c->ops->dry) return only_told(c, "all_gather", bytes[c->rank]);
     return gather(c, mine, all, bytes, offset, 0, 0);
 }
 
@@ -78,7 +86,8 @@ fx_status fx_comm_barrier(fx_comm *c)
 {
     char mine = 0, *all;
     void *mem;
-    if (c->size == 1 || c->ops->dry) return c->family->failed;
+    if (c->size == 1) return c->family->failed;
+    if (c->ops->dry) return only_told(c, "barrier", 0);
     FX_TRY(fx_comm_scratch(c, (size_t)c->size, &mem));
     all = mem;
     return gather(c, &mine, all, NULL, NULL, 1, 0);
@@ -95,7 +104,8 @@ static fx_status gather_values(fx_comm *c, const void *mine, size_t bytes, void 
 fx_status fx_comm_all_reduce_f64(fx_comm *c, fx_reduce op, double *x, int n)
 {
     void *mem;
-    if (c->size == 1 || c->ops->dry || n <= 0) return c->family->failed;
+    if (c->size == 1 || n <= 0) return c->family->failed;
+    if (c->ops->dry) return only_told(c, "all_reduce", (size_t)n * sizeof *x);
     FX_TRY(gather_values(c, x, (size_t)n * sizeof *x, &mem));
     const double *all = mem;
     memcpy(x, all, (size_t)n * sizeof *x);
@@ -113,7 +123,8 @@ fx_status fx_comm_all_reduce_f64(fx_comm *c, fx_reduce op, double *x, int n)
 fx_status fx_comm_all_reduce_i64(fx_comm *c, fx_reduce op, int64_t *x, int n)
 {
     void *mem;
-    if (c->size == 1 || c->ops->dry || n <= 0) return c->family->failed;
+    if (c->size == 1 || n <= 0) return c->family->failed;
+    if (c->ops->dry) return only_told(c, "all_reduce", (size_t)n * sizeof *x);
     FX_TRY(gather_values(c, x, (size_t)n * sizeof *x, &mem));
     const int64_t *all = mem;
     memcpy(x, all, (size_t)n * sizeof *x);
@@ -151,7 +162,11 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
     void *mem;
     if (culprit) *culprit = mine == FX_OK ? -1 : c->rank;
     if (c->size == 1 && c->id == 0 && mine != FX_OK) c->family->culprit = c->rank;
-    if (c->size == 1 || c->ops->dry) return mine;
+    if (c->size == 1) return mine;
+    if (c->ops->dry) {
+        c->ops->collective(c, "vote", sizeof own);
+        return mine;
+    }
     if (c->family->failed != FX_OK) return mine != FX_OK ? mine : c->family->failed;
     FX_TRY(fx_comm_scratch(c, sizeof own * (size_t)c->size, &mem));
     all = mem;

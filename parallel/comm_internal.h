@@ -51,13 +51,16 @@ typedef struct fx_comm_ops {
     /* The same: *left = transfers that have not arrived in fact, where `test` only puts them in order; NULL: test tells. late()
      * of slot -1 names their peers. */
     fx_status (*drain)(fx_comm *, int *left);
+    void (*collective)(fx_comm *, const char *name,
+                       size_t bytes); /* dry: one that was called, and is not done */
 } fx_comm_ops;
 
 struct fx_comm {
     const fx_comm_ops *ops;
     fx_comm_family *family;
     int rank, size, id;
-    int *world; /* [size] rank in the root communicator */
+    int *world;        /* [size] rank in the root communicator */
+    const char *label; /* of the next transfer, or NULL */
     struct {
         uint32_t generation;
         bool busy;

@@ -81,6 +81,8 @@ static fx_status check_open(const fx_backend *be, const fx_comm *comm, const fx_
     FX_CHECK(fx_comm_size(comm) == m->ranks && l->ranks == m->ranks, FX_ESHAPE,
              "exchange: mesh of %d ranks, layout of %d, communicator of %d", m->ranks, l->ranks,
              fx_comm_size(comm));
+    FX_CHECK(fx_comm_planning(comm) == fx_planning(be), FX_ESHAPE,
+             "exchange: a plan takes a plan communicator and backend, a run neither");
     FX_CHECK(o->heads >= 1 && o->head_dim >= 1 && o->heads % m->ulysses == 0, FX_ESHAPE,
              "exchange: %d heads of %d over ulysses %d", o->heads, o->head_dim, m->ulysses);
     return FX_OK;
@@ -96,7 +98,6 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     FX_CHECK(ex, FX_ENOMEM, "no memory for an exchange");
     *ex = (fx_exchange){
         .be = be, .comm = fx_comm_rows(comm), .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
-    ex->dry = fx_planning(be);
     ex->exact = m->ring == 1 || opt->exact != FX_EXACT_OFF;
     ex->hops = !ex->exact;
     ex->ui = ex->me % m->ulysses;

@@ -17,7 +17,6 @@ struct fx_exchange {
     fx_comm *comm; /* fx_comm_rows */
     const fx_layout *layout;
     fx_exchange_options opt;
-    bool dry;             /* planning: addresses are not real, nothing is transferred */
     bool exact;           /* bytes of one rank */
     bool hops;            /* K/V hop round the ring; else every rank holds all keys of its heads */
     int me, ui, ri;       /* rank; index in the ulysses group; ring index */

@@ -17,7 +17,7 @@ static fx_status attend_block(fx_exchange *ex, fx_tensor o, fx_tensor lse, fx_te
         FX_TRY(fx_attention(ex->be, fx_slice(o, 1, h, n), fx_rows(lse, h, n),
                             fx_slice(ex->recv[FX_PART_Q], 1, h, n), fx_slice(k, 1, h, n),
                             fx_slice(v, 1, h, n), fx_none(), fx_exchange_scale(ex)));
-        if (travelling && !ex->dry) FX_TRY(fx_comm_progress(ex->comm));
+        if (travelling) FX_TRY(fx_comm_progress(ex->comm));
     }
     return FX_OK;
 }
@@ -31,8 +31,8 @@ static fx_status hop(fx_exchange *ex, fx_tensor k, fx_tensor v, fx_tensor next_k
     const int left = (ex->ri + m->ring - 1) % m->ring * m->ulysses + ex->ui;
     const fx_xfer out[2] = {{right, k.data, fx_bytes(k)}, {right, v.data, fx_bytes(v)}};
     const fx_xfer in[2] = {{left, next_k.data, fx_bytes(next_k)}, {left, next_v.data, fx_bytes(next_v)}};
-    *t = (fx_ticket){-1, 0};
-    return ex->dry ? FX_OK : fx_comm_transfer(ex->comm, 2, out, 2, in, t);
+    fx_comm_label(ex->comm, "hop");
+    return fx_comm_transfer(ex->comm, 2, out, 2, in, t);
 }
 
 fx_status fx_ring_attend(fx_exchange *ex)
@@ -44,7 +44,7 @@ fx_status fx_ring_attend(fx_exchange *ex)
     for (int j = 0; j < ring; j++) {
         const bool last = j == ring - 1;
         snprintf(part, sizeof part, "ring hop %d of %d", j + 1, ring - 1);
-        if (!ex->dry) fx_comm_set_part(ex->comm, last ? NULL : part);
+        fx_comm_set_part(ex->comm, last ? NULL : part);
         const int64_t rows = fx_exchange_group_rows(ex, (ex->ri - j + ring) % ring);
         const fx_tensor kj = fx_rows(k, 0, rows), vj = fx_rows(v, 0, rows);
         fx_ticket t = {-1, 0};

@@ -73,13 +73,19 @@ static void add(fx_xfer *list, int *n, int peer, fx_tensor t)
     if (fx_numel(t)) list[(*n)++] = (fx_xfer){peer, t.data, fx_bytes(t)};
 }
 
+static const char *const in_label[FX_PARTS][FX_SEGMENTS + 1] = {
+    [FX_PART_V] = {"in.v.text", "in.v.image", "in.v.condition", "in.v"},
+    [FX_PART_K] = {"in.k.text", "in.k.image", "in.k.condition", "in.k"},
+    [FX_PART_Q] = {"in.q.text", "in.q.image", "in.q.condition", "in.q"}};
+static const char *const out_label[FX_SEGMENTS + 1] = {"out.text", "out.image", "out.condition", "out"};
+
 fx_status fx_ulysses_start(fx_exchange *ex, int part, int segment, fx_ticket *ticket)
 {
     const fx_mesh *m = &ex->opt.mesh;
     const int first = holds_all(ex, part) ? 0 : first_of(ex, ex->ri);
     const int count = holds_all(ex, part) ? m->ranks : m->ulysses;
     int sends = 0, recvs = 0;
-    if (ex->dry || count == 1) return FX_OK;
+    if (count == 1) return FX_OK;
     for (int k = 1; k < count; k++) { /* from the neighbour on, so that not all call on the same rank first */
         const int peer = first + (ex->me - first + k) % count;
         for (int s = 0; s < FX_SEGMENTS; s++) {
@@ -88,6 +94,7 @@ fx_status fx_ulysses_start(fx_exchange *ex, int part, int segment, fx_ticket *ti
             add(ex->out, &sends, peer, fx_exchange_outgoing(ex, part, peer % m->ulysses, s));
         }
     }
+    fx_comm_label(ex->comm, in_label[part][segment]);
     return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, ticket);
 }
 
@@ -96,7 +103,6 @@ static fx_status return_segments(fx_exchange *ex, int segment, fx_ticket *ticket
     const fx_mesh *m = &ex->opt.mesh;
     const int first = first_of(ex, ex->ri);
     int sends = 0, recvs = 0;
-    if (ex->dry) return FX_OK;
     for (int k = 1; k < m->ulysses; k++) {
         const int u = (ex->ui + k) % m->ulysses, peer = first + u;
         for (int s = 0; s < FX_SEGMENTS; s++) {
@@ -105,6 +111,7 @@ static fx_status return_segments(fx_exchange *ex, int segment, fx_ticket *ticket
             add(ex->in, &recvs, peer, slot_rows(ex, FX_PART_Q, u, s));
         }
     }
+    fx_comm_label(ex->comm, out_label[segment]);
     return fx_comm_transfer(ex->comm, sends, ex->out, recvs, ex->in, ticket);
 }
 

@@ -317,27 +317,6 @@ static void test_share(fx_comm *c)
     fx_node_share_close(&share);
 }
 
-static void test_plan(void)
-{
-    fx_comm *c, *sub;
-    fx_ticket t;
-    int64_t n = 7;
-    const fx_xfer far = {3, (void *)16, 100}, self = {2, (void *)16, 100}; /* addresses nobody may touch */
-    T_OK(fx_comm_open_plan(2, 5, &c));
-    T_CHECK(fx_comm_rank(c) == 2 && fx_comm_size(c) == 5, "2 of 5");
-    T_OK(fx_comm_transfer(c, 1, &far, 1, &far, &t));
-    T_OK(fx_comm_wait(c, &t));
-    T_OK(fx_comm_transfer(c, 1, &self, 1, &self, &t));
-    T_OK(fx_comm_broadcast(c, 1, (void *)16, 100));
-    T_OK(fx_comm_all_reduce_i64(c, FX_SUM, &n, 1));
-    T_OK(fx_comm_barrier(c));
-    T_CHECK(fx_comm_vote(c, FX_OK, NULL) == FX_OK && n == 7, "a plan moves nothing");
-    T_CHECK(fx_comm_split(c, 0, 0, &sub) == FX_EINVAL && !sub, "a plan cannot be split");
-    fx_comm_close(&c);
-    T_CHECK(fx_comm_open("tcp", 1, &c) == FX_EINVAL && !c, "unknown transport");
-    T_CHECK(strlen(fx_comm_describe()) > 3, "%s", fx_comm_describe());
-}
-
 int main(void)
 {
     fx_comm *c;
@@ -360,7 +339,7 @@ int main(void)
     comm_test_phases(c);
     comm_test_rows(c);
     test_share(c);
-    test_plan();
+    comm_test_plan();
     snprintf(name, sizeof name, "comm on %d ranks", fx_comm_size(c));
     const int rc = test_end_ranks(c, name);
     fx_comm_finish(&c);

@@ -8,5 +8,7 @@
 void comm_test_phases(fx_comm *);
 /* A second communicator for memory that is not the host's. */
 void comm_test_rows(fx_comm *);
+/* A plan communicator moves nothing, and shows what it was asked for. */
+void comm_test_plan(void);
 
 #endif
