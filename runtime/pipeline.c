@@ -56,25 +56,13 @@ static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
 {
     const fx_model *m = &p->model;
     fx_model_facts *f = &p->facts;
-    *f = (fx_model_facts){.width = m->width,
-                          .height = m->height,
-                          .size_multiple = fx_model_size_multiple(m),
-                          .guidance = m->dit_config.guidance,
-                          .steps = m->dit_config.guidance ? 28 : 4,
-                          .t5_len = m->text.t5_len,
-                          .heads = (int)m->dit_config.heads,
-                          .double_blocks = m->dit_config.double_blocks,
-                          .single_blocks = m->dit_config.single_blocks,
-                          .hash = m->hash,
-                          .mesh = *mesh,
-                          .layout = p->opt.layout,
-                          .threads = p->be->threads,
-                          .exact = fx_comm_size(p->comm) == 1 ||
-                                   (p->be->rows_exact && (mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF)),
-                          .parameters = fx_store_parameters(m->store),
-                          .weight_bytes = fx_store_bytes(m->store),
-                          .backend = fx_backend_describe(p->be)};
-    strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
+    fx_request_facts(m, f);
+    f->mesh = *mesh;
+    f->layout = p->opt.layout;
+    f->threads = p->be->threads;
+    f->exact = fx_comm_size(p->comm) == 1 ||
+               (p->be->rows_exact && (mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF));
+    f->backend = fx_backend_describe(p->be);
 }
 
 /* Ranks of a node take its devices in order. */

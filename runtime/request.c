@@ -34,6 +34,23 @@ fx_status fx_request_check_side(const char *name, int value, int multiple)
     return FX_OK;
 }
 
+void fx_request_facts(const fx_model *m, fx_model_facts *f)
+{
+    *f = (fx_model_facts){.width = m->width,
+                          .height = m->height,
+                          .size_multiple = fx_model_size_multiple(m),
+                          .guidance = m->dit_config.guidance,
+                          .steps = m->dit_config.guidance ? 28 : 4,
+                          .t5_len = m->text.t5_len,
+                          .heads = (int)m->dit_config.heads,
+                          .double_blocks = m->dit_config.double_blocks,
+                          .single_blocks = m->dit_config.single_blocks,
+                          .hash = m->hash,
+                          .parameters = fx_store_parameters(m->store),
+                          .weight_bytes = fx_store_bytes(m->store)};
+    strcpy(f->kind, f->guidance ? "flux-dev" : "flux-schnell");
+}
+
 fx_status fx_request_complete(const fx_model_facts *f, fx_request *r)
 {
     if (!r->width) r->width = f->width;

@@ -151,6 +151,7 @@ static fx_status step_body(fx_session *s)
 {
     FX_TRY(fx_dit_step(&s->dit, s->latents, s->noise));
     if (s->ahead) FX_TRY(s->be->recorder->count(s->be, s->noise));
+    fx_plan_box(s->be, "euler", -1);
     return fx_gate_add(s->be, s->latents, s->pace, s->noise);
 }
 
@@ -164,14 +165,15 @@ static fx_status record(fx_session *s)
 
 static fx_status select_step(fx_session *s, int step)
 {
+    fx_plan_box(s->be, "select", -1);
     FX_TRY(fx_copy(s->be, s->pace, fx_row(s->paces, step), 1, 0));
     return fx_dit_select(&s->dit, step);
 }
 
 fx_status fx_session_step(fx_session *s, int step)
 {
-    FX_TRY(fx_copy(s->be, fx_row(s->before, step % 2), s->latents, 1, 0));
     FX_TRY(select_step(s, step));
+    FX_TRY(fx_copy(s->be, fx_row(s->before, step % 2), s->latents, 1, 0));
     if (s->ahead && s->step->warm && !s->step->recording) FX_TRY(record(s));
     if (s->ahead && s->step->recording)
         FX_TRY(s->be->recorder->play(s->be, s->step->recording));
@@ -218,20 +220,36 @@ fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
     return fx_collect_rows(s->be, s->comm, s->pixel_range, s->rgb, picture);
 }
 
+/* The body of the pipeline's denoise loop. */
+static fx_status rehearse_step(fx_session *s, const fx_step_watch *w)
+{
+    if (w) {
+        w->begin(w->ctx, s);
+        fx_plan_observe(s->be, &w->ops);
+        fx_comm_observe(s->comm, &w->comm);
+    }
+    FX_TRY(fx_session_step(s, 0));
+    FX_TRY(fx_watch_step(s, 0));
+    fx_plan_observe(s->be, NULL);
+    fx_comm_observe(s->comm, NULL);
+    return FX_OK;
+}
+
 /* One of everything that a picture needs, in the order of fx_pipeline_generate; a step repeats, so one is
  * enough. */
-static fx_status rehearse(fx_session *s)
+static fx_status rehearse(fx_session *s, const fx_step_watch *w)
 {
     const fx_text_ids ids = {.clip_count = s->model->text.clip_len, .t5_count = s->size.t5_len};
     FX_TRY(fx_text_encode(s->be, s->comm, &s->model->text, &ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, 0));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, 0));
-    FX_TRY(fx_session_step(s, 0));
+    FX_TRY(rehearse_step(s, w));
     return fx_session_decode(s);
 }
 
 fx_status fx_session_plan(const fx_model *m, fx_backend *be, int rank, int ranks,
-                          const fx_session_options *opt, fx_size size, size_t *arena_bytes)
+                          const fx_session_options *opt, fx_size size, const fx_step_watch *w,
+                          size_t *arena_bytes)
 {
     fx_backend *plan = NULL;
     fx_comm *comm = NULL;
@@ -243,7 +261,7 @@ fx_status fx_session_plan(const fx_model *m, fx_backend *be, int rank, int ranks
     FX_TRY_OUT(fx_arena_measure(&arena));
     plan->arena = arena;
     FX_TRY_OUT(fx_session_open(m, plan, comm, opt, size, &s));
-    FX_TRY_OUT(rehearse(&s));
+    FX_TRY_OUT(rehearse(&s, w));
     *arena_bytes = fx_peak(arena);
 out:
     fx_session_close(&s);

@@ -5,7 +5,9 @@
 #ifndef FX_SESSION_H
 #define FX_SESSION_H
 
+#include "kernels/plan.h"
 #include "kernels/record.h"
+#include "parallel/comm_plan.h"
 #include "runtime/dit/dit.h"
 #include "runtime/dump.h"
 #include "runtime/model.h"
@@ -77,9 +79,19 @@ fx_status fx_session_decode(fx_session *); /* latents -> rgb */
 fx_status fx_session_gather_rgb(fx_session *,
                                 uint8_t *picture); /* rank 0: all rows into picture[height, width, 3] */
 
-/* Runs the whole graph once over the plan backend: the arena bytes this rank needs for this size. */
+/* Who looks on while a plan goes through one step of the denoise loop: every op, transfer and wait, between begin and the
+ * Euler step, in the order in which a run issues them. */
+typedef struct fx_step_watch {
+    void (*begin)(void *ctx, const fx_session *);
+    void *ctx;
+    fx_plan_watch ops;
+    fx_comm_watch comm;
+} fx_step_watch;
+
+/* Runs the whole graph once over the plan backend: the arena bytes this rank needs for this size. watch: NULL, or shown the
+ * step. The model need not be loaded. */
 fx_status fx_session_plan(const fx_model *, fx_backend *, int rank, int ranks, const fx_session_options *,
-                          fx_size, size_t *arena_bytes);
+                          fx_size, const fx_step_watch *, size_t *arena_bytes);
 
 #ifdef __cplusplus
 }

@@ -75,8 +75,9 @@ static fx_status count_bad(fx_session *s, int step, int64_t *bad)
 fx_status fx_watch_step(fx_session *s, int step)
 {
     int64_t bad = 0;
+    fx_plan_box(s->be, "watch", -1);
     fx_status st = count_bad(s, step, &bad);
-    int64_t seen[3] = {bad, fx_stop_signal(), st};
+    int64_t seen[3] = {bad, fx_planning(s->be) ? 0 : fx_stop_signal(), st};
     FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 3));
     if (seen[2]) return fx_comm_vote(s->comm, st, NULL); /* all get its message */
     if (seen[1]) {

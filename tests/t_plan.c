@@ -103,7 +103,8 @@ static fx_status picture(const fx_model *m, fx_backend *be, fx_comm *comm, const
     fx_text_ids ids = {0};
     fx_status st;
     uint8_t *rgb = (uint8_t *)malloc((size_t)size.width * (size_t)size.height * 3);
-    FX_TRY_OUT(fx_session_plan(m, be, fx_comm_rank(comm), fx_comm_size(comm), opt, size, &out->planned));
+    FX_TRY_OUT(
+        fx_session_plan(m, be, fx_comm_rank(comm), fx_comm_size(comm), opt, size, NULL, &out->planned));
     FX_TRY_OUT(fx_arena_open(NULL, out->planned, &be->arena));
     FX_TRY_OUT(fx_session_open(m, be, comm, opt, size, &s));
     FX_TRY_OUT(fx_text_tokenize(&m->text, "a red kite above the harbour", size.t5_len, &ids));

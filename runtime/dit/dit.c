@@ -120,20 +120,25 @@ fx_status fx_dit_select(fx_dit *d, int step)
 fx_status fx_dit_step(fx_dit *d, fx_tensor latents, fx_tensor noise)
 {
     const fx_tensor txt = fx_rows(d->x, 0, d->text_rows), img = fx_rows(d->x, d->text_rows, d->image_rows);
+    fx_plan_box(d->be, "embed", -1);
     FX_TRY(fx_copy(d->be, txt, d->context, 1, 0));
     FX_TRY(embed_rows(d, &d->w->x_embed, latents, img));
     for (int b = 0; b < d->cfg->double_blocks; b++) {
+        fx_plan_box(d->be, "double", b);
         FX_TRY(fx_double_block(d, b));
         if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "double", b, "_txt", FX_TEXT, txt));
         FX_TRY(observe(d, "double", b, "_img", FX_IMAGE, img));
     }
+    fx_plan_box(d->be, "join", -1);
     FX_TRY(fx_dit_settle(d)); /* from here on text and image are one stream */
     for (int b = 0; b < d->cfg->single_blocks; b++) {
+        fx_plan_box(d->be, "single", b);
         FX_TRY(fx_single_block(d, b));
         if (d->observe) FX_TRY(fx_dit_settle(d));
         FX_TRY(observe(d, "single", b, "", FX_ALL, d->x));
     }
+    fx_plan_box(d->be, "final", -1);
     FX_TRY(fx_dit_settle(d));
     return final_layer(d, img, noise);
 }
