@@ -1,75 +1,80 @@
 /* The table of flags and the table of subcommands: the only place where a flag is described. */
 #include "launch/options.h"
 
-/* Flags of what is computed belong to both commands that compute; those of files to generate alone. */
+/* Flags of what is computed belong to both commands that compute, those of its shape to plan as well; those of files to
+ * generate alone. */
 #define RUNS      (FX_CMD_GENERATE | FX_CMD_SELFTEST)
+#define SHAPES    (RUNS | FX_CMD_PLAN)
 #define AT(field) offsetof(fx_options, field)
 #define SWITCH(name, letter, field, help, commands)                                                          \
     {                                                                                                        \
         name, NULL, letter, FX_FLAG_SWITCH, NULL, AT(field), 0, 0, NULL, NULL, help, commands, false         \
     }
-#define TEXT(name, letter, arg, field, fallback, help, pixels)                                               \
+#define TEXT(name, letter, arg, field, fallback, help, commands, pixels)                                     \
     {                                                                                                        \
-        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, RUNS, pixels           \
+        name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, commands, pixels       \
     }
 #define FILE_TEXT(name, letter, arg, field, fallback, help)                                                  \
     {                                                                                                        \
         name, NULL, letter, FX_FLAG_TEXT, arg, AT(field), 0, 0, NULL, fallback, help, FX_CMD_GENERATE, false \
     }
-#define INT(name, alias, letter, field, lo, hi, fallback, help, pixels)                                      \
+#define INT(name, alias, letter, field, lo, hi, fallback, help, commands, pixels)                            \
     {                                                                                                        \
-        name, alias, letter, FX_FLAG_INT, "N", AT(field), lo, hi, NULL, fallback, help, RUNS, pixels         \
+        name, alias, letter, FX_FLAG_INT, "N", AT(field), lo, hi, NULL, fallback, help, commands, pixels     \
     }
 #define REAL(name, letter, arg, field, lo, hi, fallback, help, pixels)                                       \
     {                                                                                                        \
         name, NULL, letter, FX_FLAG_REAL, arg, AT(field), lo, hi, NULL, fallback, help, RUNS, pixels         \
     }
-#define CHOICE(name, field, choices, fallback, help, pixels)                                                 \
+#define CHOICE(name, field, choices, fallback, help, commands, pixels)                                       \
     {                                                                                                        \
-        name, NULL, 0, FX_FLAG_CHOICE, choices, AT(field), 0, 0, choices, fallback, help, RUNS, pixels       \
+        name, NULL, 0, FX_FLAG_CHOICE, choices, AT(field), 0, 0, choices, fallback, help, commands, pixels   \
     }
 
 const fx_flag fx_flags[] = {
     TEXT("model", 'm', "DIR", model, "required",
-         "diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S]", true),
-    TEXT("prompt", 'p', "TEXT", prompt, "required, may be empty", "what to draw", true),
+         "diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S]", SHAPES, true),
+    TEXT("prompt", 'p', "TEXT", prompt, "required, may be empty", "what to draw", RUNS, true),
     TEXT("prompt-file", 0, "FILE", prompt_file, NULL,
-         "read the prompt from a UTF-8 file; - is the standard input", false),
+         "read the prompt from a UTF-8 file; - is the standard input", RUNS, false),
     FILE_TEXT("output", 'o', "FILE", output, "fluxpar-SEED.png",
               "PNG to write; with -n, name.png becomes name-SEED.png"),
     {"count", NULL, 'n', FX_FLAG_INT, "N", AT(count), 1, 10000, NULL, "1",
      "number of images, with seeds S, S+1, ...", FX_CMD_GENERATE, false},
-    INT("width", NULL, 'W', width, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
-    INT("height", NULL, 'H', height, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", true),
-    INT("steps", NULL, 0, steps, 1, 1000, "28; 4 without guidance embedding", "denoising steps", true),
+    INT("width", NULL, 'W', width, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", SHAPES,
+        true),
+    INT("height", NULL, 'H', height, 1, 65536, "the model's", "in pixels, a multiple of 16 (FLUX.1)", SHAPES,
+        true),
+    INT("steps", NULL, 0, steps, 1, 1000, "28; 4 without guidance embedding", "denoising steps", SHAPES,
+        true),
     REAL("guidance", 'g', "X", guidance, 0, 100, "3.5",
          "distilled guidance; ignored by models without its embedding", true),
     {"seed", NULL, 'S', FX_FLAG_SEED, "N", AT(seed), 0, 0, NULL, "random, printed",
      "of the noise: the same seed gives the same picture on any number of ranks", RUNS, true},
     INT("t5-len", NULL, 0, t5_len, 1, 512, "the model's",
-        "text tokens; longer prompts are cut with a warning", true),
+        "text tokens; longer prompts are cut with a warning", SHAPES, true),
     INT("ulysses", "ulysses-degree", 0, ulysses, 1, 65536, "gcd(heads, ranks)", "ranks that share the heads",
-        false),
+        SHAPES, false),
     INT("ring", "ring-degree", 0, ring, 1, 65536, "ranks / ulysses", "ranks that pass keys and values round",
-        false),
+        SHAPES, false),
     CHOICE("layout", layout, "auto|even|stream", "auto",
-           "rows per rank: evenly split, or text and image on different ranks", false),
+           "rows per rank: evenly split, or text and image on different ranks", SHAPES, false),
     CHOICE("exact", exact, "auto|on|off", "auto",
            "auto and on: any mesh gives the bytes of one rank; off: ring meshes pass keys and values on, "
            "less memory",
-           false),
+           SHAPES, false),
     CHOICE("exchange", exchange, "auto|peer|nccl", "auto",
-           "between GPUs: copies into the peer's memory (auto, on one node), or NCCL", false),
+           "between GPUs: copies into the peer's memory (auto, on one node), or NCCL", RUNS, false),
     SWITCH("no-graphs", 0, no_graphs,
            "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "
            "graph)",
            RUNS),
-    INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", false),
+    INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", RUNS, false),
     CHOICE("backend", backend, "auto|cpu|onednn|ref|guard|cuda", "auto",
            "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "
            "call watched",
-           true),
-    CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", true),
+           RUNS, true),
+    CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", RUNS, true),
     REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
          false),
     FILE_TEXT("warmup", 0, "WxH,...", warmup, NULL,
@@ -77,6 +82,10 @@ const fx_flag fx_flags[] = {
     FILE_TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON"),
     FILE_TEXT("dump", 0, "DIR", dump, NULL,
               "write intermediate tensors as .npy files (with -n: of the first picture)"),
+    CHOICE("gpu", gpu, "h100|h200|b200|gb200", "h100", "whose schedule; names the architecture", FX_CMD_PLAN,
+           false),
+    INT("gpus", NULL, 0, gpus, 1, FX_PLAN_GPUS, "1", "GPUs, a rank each", FX_CMD_PLAN, false),
+    SWITCH("trace", 0, trace, "a line for each launch, transfer and wait of every rank", FX_CMD_PLAN),
     SWITCH("json", 0, json, "print JSON on the standard output",
            FX_CMD_SELFTEST | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
@@ -84,7 +93,7 @@ const fx_flag fx_flags[] = {
     SWITCH("verbose", 'v', verbose, "details, the phases of all ranks, and the source line of an error",
            RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE),
-    SWITCH("help", 'h', help, "print this help", RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("help", 'h', help, "print this help", SHAPES | FX_CMD_INSPECT | FX_CMD_INFO),
 };
 const int fx_flag_count = sizeof fx_flags / sizeof fx_flags[0];
 
@@ -93,6 +102,8 @@ const fx_command_row fx_command_rows[] = {
      "make a picture from a prompt, on one or many ranks"},
     {"selftest", FX_CMD_SELFTEST, true, "[mpirun -np RANKS] fluxpar selftest -m DIR [flags]",
      "do these ranks compute what one rank computes: latents of each step and blocks compared"},
+    {"plan", FX_CMD_PLAN, false, "fluxpar plan -m DIR --gpu NAME --gpus N [--trace] [flags]",
+     "one denoise step on N GPUs as data: launches, exchanges, waits and their buffers; none is needed"},
     {"inspect", FX_CMD_INSPECT, false, "fluxpar inspect PATH [--json]",
      "what is this model: kind, sizes, dtypes, missing parts"},
     {"info", FX_CMD_INFO, false, "fluxpar info IMG.png [--json]", "how was this picture made"},

@@ -38,6 +38,16 @@ static const char selftest_notes[] = "\n"
                                      "or one step's; later steps have their latents compared. --json prints "
                                      "the result as JSON instead of lines.\n";
 
+static const char plan_notes[] =
+    "\n"
+    "The graph that makes pictures runs over a backend that computes nothing and a communicator that moves "
+    "nothing; "
+    "no GPU and no\n"
+    "weights are needed, only configs and headers. Lines that begin with # are comments: first what was "
+    "asked and "
+    "the names of the\n"
+    "columns, last the totals of each rank. What the columns mean: launch/README.md.\n";
+
 /* "text, wrapped at 110 columns" starting in column 32. */
 static void print_wrapped(FILE *to, const char *text)
 {
@@ -101,6 +111,7 @@ void fx_options_help(FILE *to, unsigned command)
         if (fx_flags[i].commands & command) print_flag(to, &fx_flags[i]);
     if (command == FX_CMD_GENERATE) fputs(generate_notes, to);
     if (command == FX_CMD_SELFTEST) fputs(selftest_notes, to);
+    if (command == FX_CMD_PLAN) fputs(plan_notes, to);
     fputs(outro, to);
 }
 

@@ -41,8 +41,9 @@ const fx_command_row *fx_command_of(unsigned bit)
 
 static bool in_choices(const char *choices, const char *word, const char **stored)
 {
-    static const char *const words[] = {"auto",   "cpu", "onednn", "ref",  "guard", "cuda", "even",
-                                        "stream", "on",  "off",    "bf16", "f32",   "peer", "nccl"};
+    static const char *const words[] = {"auto", "cpu",    "onednn", "ref",  "guard", "cuda",
+                                        "even", "stream", "on",     "off",  "bf16",  "f32",
+                                        "peer", "nccl",   "h100",   "h200", "b200",  "gb200"};
     char list[128], key[64];
     if (snprintf(key, sizeof key, "|%s|", word) >= (int)sizeof key || strchr(word, '|')) return false;
     snprintf(list, sizeof list, "|%s|", choices);
@@ -197,7 +198,7 @@ static fx_status unknown_command(const char *word)
     for (int i = 0; i < fx_command_row_count; i++) strcat(strcat(words, fx_command_rows[i].name), "|");
     if (!word)
         return FX_FAIL(FX_EINVAL, "no subcommand; it is one of %s; see 'fluxpar --help'",
-                       "generate, selftest, inspect, info, version");
+                       "generate, selftest, plan, inspect, info, version");
     if (word[0] == '-')
         return FX_FAIL(
             FX_EINVAL,
@@ -206,10 +207,11 @@ static fx_status unknown_command(const char *word)
     if (fx_nearest(word, words, near, sizeof near))
         return FX_FAIL(FX_EINVAL, "unknown subcommand %s; did you mean %s?; see 'fluxpar --help'", word,
                        near);
-    return FX_FAIL(FX_EINVAL,
-                   "unknown subcommand %s; it is one of generate, selftest, inspect, info, version; see "
-                   "'fluxpar --help'",
-                   word);
+    return FX_FAIL(
+        FX_EINVAL,
+        "unknown subcommand %s; it is one of generate, selftest, plan, inspect, info, version; see "
+        "'fluxpar --help'",
+        word);
 }
 
 /* ---- the walk over argv ---- */
@@ -269,7 +271,7 @@ static fx_status parse_letters(fx_options *o, args *a, const char *arg)
 static fx_status positional(fx_options *o, const char *arg)
 {
     const fx_command_row *cmd = fx_command_of(o->command);
-    if (cmd->ranks)
+    if (cmd->ranks || cmd->bit == FX_CMD_PLAN)
         return FX_FAIL(FX_EINVAL,
                        "'%s' stands alone; a prompt is given with -p and in quotes, a model with -m; see "
                        "'fluxpar %s --help'",
@@ -299,7 +301,7 @@ static fx_status parse_words(fx_options *o, args *a)
 
 static void set_defaults(fx_options *o)
 {
-    *o = (fx_options){.count = 1, .guidance = -1, .timeout = 60};
+    *o = (fx_options){.count = 1, .guidance = -1, .timeout = 60, .gpus = 1};
     for (int i = 0; i < fx_flag_count; i++)
         if (fx_flags[i].kind == FX_FLAG_CHOICE)
             in_choices(fx_flags[i].choices, fx_flags[i].fallback,
@@ -309,9 +311,10 @@ static void set_defaults(fx_options *o)
 static fx_status check_required(const fx_options *o)
 {
     if (o->help) return FX_OK;
-    if (fx_command_of(o->command)->ranks) {
+    if (fx_command_of(o->command)->ranks || o->command == FX_CMD_PLAN)
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");
+    if (fx_command_of(o->command)->ranks) {
         FX_CHECK(o->prompt || o->prompt_file || o->command == FX_CMD_SELFTEST, FX_EINVAL,
                  "no prompt; say what to draw with -p; the empty prompt is -p ''");
         FX_CHECK(!o->prompt || !o->prompt_file, FX_EINVAL,

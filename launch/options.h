@@ -16,19 +16,21 @@ enum {
     FX_CMD_INFO = 4,
     FX_CMD_VERSION = 8,
     FX_CMD_HELP = 16,
-    FX_CMD_SELFTEST = 32
+    FX_CMD_SELFTEST = 32,
+    FX_CMD_PLAN = 64
 };
+enum { FX_PLAN_GPUS = 1024 }; /* most that plan is for */
 
 /* The values. Numbers that were not given are 0 (guidance -1): the model folder supplies them later. */
 typedef struct fx_options {
     unsigned command; /* one FX_CMD_ bit */
     bool help;        /* --help after a subcommand */
-    bool json, quiet, verbose, force, no_graphs;
+    bool json, quiet, verbose, force, trace, no_graphs;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
     const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup;
-    const char *backend, *dtype, *layout, *exact,
-        *exchange; /* choices, always one of the words in the table */
-    int64_t count, width, height, steps, t5_len, ulysses, ring, threads;
+    const char *backend, *dtype, *layout, *exact, *exchange,
+        *gpu; /* choices, always one of the words in the table */
+    int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus;
     double guidance, timeout;
     uint64_t seed;
     uint64_t given; /* bit i: row i of the table was on the command line */
