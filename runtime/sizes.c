@@ -19,7 +19,7 @@ static fx_known_size *place_of(fx_sizes *z, fx_size size)
     fx_known_size *oldest = &z->known[0];
     for (int i = 0; i < FX_SIZES_KEPT; i++) {
         fx_known_size *k = &z->known[i];
-        if (k->arena_bytes && !memcmp(&k->size, &sizesize, sizeof size)) return k;
+        if (k->arena_bytes && !memcmp(&k->size, &size, sizeof size)) return k;
         if (k->used < oldest->used) oldest = k;
     }
     return oldest;
@@ -37,7 +37,7 @@ static fx_status plan(fx_sizes *z, fx_size size, fx_known_size **out)
 {
     fx_known_size *k = *out = place_of(z, size);
     k->used = ++z->uses;
-    if (k->arena_bytes && !memcmp(&k->size, &sizesize, sizeof size)) return FX_OK;
+    if (k->arena_bytes && !memcmp(&k->size, &size, sizeof size)) return FX_OK;
     if (z->open && !memcmp(&k->size, &z->session.size, sizeof size)) close_session(z); /* its record goes */
     drop_step(z, k);
     *k = (fx_known_size){.used = z->uses};
@@ -115,7 +115,7 @@ static fx_status grow(fx_sizes *z)
 fx_status fx_sizes_open(fx_sizes *z, fx_size size)
 {
     fx_known_size *k;
-    if (z->open && !memcmp(&sizesize, &z->session.size, sizeof size)) return FX_OK;
+    if (z->open && !memcmp(&size, &z->session.size, sizeof size)) return FX_OK;
     close_session(z);
     FX_TRY(fx_comm_vote(z->comm, plan(z, size, &k), NULL));
     int64_t small = k->arena_bytes > z->capacity; /* ranks need different amounts, and take theirs together */
