@@ -13,21 +13,32 @@ static fx_status join(char out[FX_NAME_MAX], const char *prefix, const char *suf
     return FX_OK;
 }
 
+/* The files' tensors PREFIX + part + kind, one below the other in the matrix or vector. */
+typedef struct part_list {
+    char name[MAX_PARTS][FX_NAME_MAX];
+    fx_part part[MAX_PARTS];
+    int count;
+} part_list;
+
+static fx_status list_parts(part_list *l, const char *prefix, const char *const parts[], const char *kind)
+{
+    for (l->count = 0; l->count < MAX_PARTS && parts[l->count]; l->count++) {
+        FX_TRY(join(l->name[l->count], prefix, parts[l->count], kind));
+        l->part[l->count] = (fx_part){l->name[l->count], 0, -1};
+    }
+    return FX_OK;
+}
+
 fx_status fx_declare_dense(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k,
                            bool bias, const char *prefix, const char *const parts[])
 {
-    char name[MAX_PARTS][FX_NAME_MAX];
-    fx_part part[MAX_PARTS];
-    int count = 0;
-    for (; count < MAX_PARTS && parts[count]; count++) {
-        FX_TRY(join(name[count], prefix, parts[count], ".weight"));
-        part[count] = (fx_part){name[count], 0, -1};
-    }
-    FX_TRY(fx_store_linear(store, ckpt, &out->w, n, k, count, part));
+    part_list list;
+    FX_TRY(list_parts(&list, prefix, parts, ".weight"));
+    FX_TRY(fx_store_linear(store, ckpt, &out->w, n, k, list.count, list.part));
     out->b = fx_none();
     if (!bias) return FX_OK;
-    for (int i = 0; i < count; i++) FX_TRY(join(name[i], prefix, parts[i], ".bias"));
-    return fx_store_vector(store, ckpt, &out->b, n, count, part);
+    FX_TRY(list_parts(&list, prefix, parts, ".bias"));
+    return fx_store_vector(store, ckpt, &out->b, n, list.count, list.part);
 }
 
 fx_status fx_declare_dense1(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t n, int64_t k,

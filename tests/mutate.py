@@ -84,7 +84,7 @@ AREAS = [
 
 # Never drawn: an edit there changes speed, words or clean-up and no result, so that no test can or should see it.
 LEFT_OUT = [
-    ("kernels/cpu/*", r"avx512", "instruction sets that many processors do not have (trials run with AVX2)"),
+    ("kernels/cpu/*", r"avx512|->isa <", "instruction sets that many processors do not have (trials run with AVX2)"),
     ("kernels/cpu/*", r"grain|16384", "how finely work is dealt to threads: results do not depend on it"),
     ("kernels/cpu/*", r"operand == FX_BF16|\bpairs\b|^pack_keys_bf16$|^pack_pairs$|uint16_t \*\)(dst|src)", "bf16 tiles, the same"),
     ("kernels/cpu/*", r"^round_up$", "more padding than is needed: zeros that add nothing"),

@@ -96,6 +96,8 @@ static void t_clip_folders(void)
         "{\"model_max_length\": 1e30, \"added_tokens_decoder\": {\"8\": {\"content\": "
         "\"<|startoftext|>\", \"normalized\": true, \"special\": true}}}");
     expect("normalized special", clip_ids("<|StartOfText|>abc", ids, &used), ids, &used, 4, upper);
+    put("merges.txt", "#version: 0.2\r\na b\r\nab c</w>\r\n");
+    expect("lines that end as on Windows", clip_ids("ABC a", ids, &used), ids, &used, 4, plain);
     fx_clip_bpe *t = NULL;
     T_OK(fx_clip_bpe_open(dir, &t));
     T_CHECK(t && fx_clip_bpe_max_length(t) == INT32_MAX, "1e30 means no limit");
