@@ -61,9 +61,13 @@ fx_status fx_recipe_backend(fx_comm *comm, int ranks, int nodes, fx_options *o)
 {
     if (strcmp(o->backend, "auto")) return FX_OK;
     int64_t devices = strcmp(o->dtype, "bf16") ? -1 : fx_device_count();
-    if (devices == 0 && fx_comm_rank(comm) == 0) fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
+    /* A build for GPUs alone: ref's f64 loops stand in for nothing. */
+    const bool only = devices >= 0 && !strcmp(fx_backend_auto(), "ref");
+    if (devices == 0 && !only && fx_comm_rank(comm) == 0)
+        fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
     FX_TRY(fx_comm_all_reduce_i64(comm, FX_MIN, &devices, 1));
-    o->backend = devices > 0 && devices >= (ranks + nodes - 1) / nodes ? "cuda" : fx_backend_auto();
+    const bool enough = devices > 0 && devices >= (ranks + nodes - 1) / nodes;
+    o->backend = enough || only ? "cuda" : fx_backend_auto();
     return FX_OK;
 }
 

@@ -7,8 +7,8 @@
 
 /* What can be refused from the configs alone is refused before 30 GB are read: model, size, mesh. */
 fx_status fx_recipe_check(const fx_options *, int ranks);
-/* "auto" becomes cuda where every rank can have a usable device of its own and dtype is bf16, else the processor's best.
- * Collective. */
+/* "auto" becomes cuda where every rank can have a usable device of its own and dtype is bf16, or where this build has nothing
+ * else to compute with; otherwise the processor's best. Collective. */
 fx_status fx_recipe_backend(fx_comm *, int ranks, int nodes, fx_options *);
 fx_pipeline_options fx_recipe_pipeline(const fx_options *);
 /* The sizes of --warmup: requests like `like` but for width and height, at most FX_WARM_MOST; none without the flag. */

@@ -196,13 +196,13 @@ static fx_status check_device(int device, struct cudaDeviceProp *prop)
 {
     int count = 0;
     const cudaError_t e = cudaGetDeviceCount(&count);
-    FX_CHECK(e == cudaSuccess && count > 0, FX_EDEVICE, "no CUDA device; %s; use --backend cpu",
+    FX_CHECK(e == cudaSuccess && count > 0, FX_EDEVICE, "no CUDA device; %s; " FX_CUDA_INSTEAD,
              e == cudaSuccess ? "the driver shows none" : cudaGetErrorString(e));
     FX_CHECK(device >= 0 && device < count, FX_EDEVICE, "CUDA device %d of %d does not exist", device, count);
     FX_CUDA(cudaGetDeviceProperties(prop, device));
     FX_CHECK(has_code(10 * prop->major + prop->minor), FX_EDEVICE,
              "%s has compute capability %d.%d and this build has code for " FX_CUDA_ARCHS_TEXT
-             "; build with -DFX_CUDA_ARCHS=all (9.0 and later), or use --backend cpu",
+             "; build with -DFX_CUDA_ARCHS=all (9.0 and later); " FX_CUDA_INSTEAD,
              prop->name, prop->major, prop->minor);
     return FX_OK;
 }
