@@ -1,6 +1,7 @@
 /* Attention: cuDNN's fused kernel for head dims of 64 and 128 in bf16 without a bias, which is the transformer;
  * otherwise (T5 and CLIP with their bias, small heads, the VAE's 512-wide head, f32) two matrix products with a
  * softmax between them (products.h). */
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/cuda/internal.h"
@@ -68,33 +69,43 @@ static fx_status sdpa_ops(fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, 
 static fx_status sdpa_plan(fx_cuda *c, const sdpa_key *key, fx_tensor o, fx_tensor lse, fx_tensor q,
                            fx_tensor k, fx_tensor v, fx_dnn_plan **out)
 {
+    char what[128];
     fx_dnn_ops real, like;
+    const fx_dnn_key name = {key, sizeof *key, true};
     const fx_tensor all = fx_view3(NULL, q.dtype, key->tk, FIXED_HEADS, key->dim);
     const fx_tensor sums = fx_present(lse) ? fx_view2(lse.data, FX_F32, FIXED_HEADS, key->tk) : fx_none();
     FX_TRY(sdpa_ops(o, lse, q, k, v, &real));
     FX_TRY(sdpa_ops(all, sums, all, all, all, &like));
-    return fx_dnn_make(c, key, sizeof *key, &real, &like, out);
+    snprintf(what, sizeof what, "attention of %lld x %lld (queries x keys), %lld heads of %lld",
+             (long long)key->tq, (long long)key->tk, (long long)key->heads, (long long)key->dim);
+    return fx_dnn_make(c, &name, what, &real, &like, out);
 }
 
-static fx_status fused(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
-                       float scale)
+static fx_status fused_plan(fx_cuda *c, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                            fx_dnn_plan **out)
 {
-    fx_cuda *c = fx_cuda_of(be);
     const fx_tensor all[4] = {q, k, v, o};
     sdpa_key key;
     memset(&key, 0, sizeof key);
     key.kind = 'a', key.tq = q.shape[0], key.tk = k.shape[0], key.heads = q.shape[1], key.dim = q.shape[2];
     for (int i = 0; i < 4; i++) key.stride[i][0] = all[i].stride[0], key.stride[i][1] = all[i].stride[1];
     if (fx_present(lse)) key.lse[0] = lse.stride[0], key.lse[1] = lse.stride[1];
-    fx_dnn_plan *plan = fx_dnn_find(c, &key, sizeof key);
-    if (!plan) FX_TRY(sdpa_plan(c, &key, o, lse, q, k, v, &plan));
+    *out = fx_dnn_find(c, &(fx_dnn_key){&key, sizeof key, true});
+    return *out ? FX_OK : sdpa_plan(c, &key, o, lse, q, k, v, out);
+}
+
+static fx_status fused(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                       float scale)
+{
+    fx_dnn_plan *plan;
+    FX_TRY(fused_plan(fx_cuda_of(be), o, lse, q, k, v, &plan));
     const int64_t uid[6] = {UID_Q, UID_K, UID_V, UID_O, UID_SCALE, UID_LSE};
     void *const data[6] = {q.data, k.data, v.data, o.data, &scale, lse.data};
     return fx_dnn_run(be, plan, fx_present(lse) ? 6 : 5, uid, data);
 }
 
-/* The kernels for this architecture want two queries at least, and another one gives other bits: a single one is taken twice,
- * side by side in scratch. */
+/* On 9.0 the kernels want two queries at least, and for one there is only that for compute capability 8.0; on 10.0 another
+ * one takes it. Both have other bits: a single query is taken twice, side by side in scratch. */
 static size_t twice_bytes(fx_tensor q)
 {
     return (size_t)(4 * q.shape[1] * q.shape[2]) * fx_dtype_size(q.dtype) + (size_t)(2 * q.shape[1]) * 4;
@@ -123,6 +134,13 @@ static bool is_fused(fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_te
     return q.dtype == FX_BF16 && o.dtype == FX_BF16 && !fx_present(bias) && k.shape[0] > 0 &&
            (q.shape[2] == 64 || q.shape[2] == 128) && by_packs_of_8(q) && by_packs_of_8(k) &&
            by_packs_of_8(v) && by_packs_of_8(o) && (!fx_present(lse) || lse.dtype == FX_F32);
+}
+
+fx_status fx_cuda_attention_plan(fx_cuda *c, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                 fx_tensor v, fx_tensor bias, fx_dnn_plan **out)
+{
+    *out = NULL;
+    return is_fused(o, lse, q, k, v, bias) ? fused_plan(c, o, lse, q, k, v, out) : FX_OK;
 }
 
 /* ---- two products ---- */

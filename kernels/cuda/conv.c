@@ -2,6 +2,7 @@
  * 8, addresses in multiples of 16 bytes and rows without gaps (with gaps cuDNN 9.19 on an H100 leaves as many elements at the
  * end unwritten as the gaps have): pictures that are otherwise (3 colours) go through filled copies in scratch. Contract:
  * kernels/ops.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/cuda/internal.h"
@@ -154,13 +155,18 @@ static fx_status conv_ops(const conv_key *k, fx_tensor y, fx_tensor x, fx_weight
 static fx_status conv_plan(fx_cuda *c, const conv_key *k, fx_tensor y, fx_tensor x, fx_weight w,
                            fx_dnn_plan **out)
 {
+    char what[160];
     fx_dnn_ops real, like;
+    const fx_dnn_key name = {k, sizeof *k, false};
     fx_tensor few_y = y, few_x = x;
     few_y.shape[0] = FIXED_ROWS;
     few_x.shape[0] = (FIXED_ROWS - 1) * k->stride + k->kh - k->pad[0] - k->pad[1];
     FX_TRY(conv_ops(k, y, x, w, &real));
     FX_TRY(conv_ops(k, few_y, few_x, w, &like));
-    return fx_dnn_make(c, k, sizeof *k, &real, &like, out);
+    snprintf(what, sizeof what, "convolution %lld x %lld of %lld x %lld x %lld to %lld channels",
+             (long long)k->kh, (long long)k->kw, (long long)k->height, (long long)k->width,
+             (long long)k->channels, (long long)k->outputs);
+    return fx_dnn_make(c, &name, what, &real, &like, out);
 }
 
 /* The plan for filled and aligned operands (shapes), made at the first call: while planning. */
@@ -174,7 +180,7 @@ static fx_status plan_of(fx_cuda *c, fx_tensor y, fx_tensor x, fx_weight w, bool
     key.kh = w.kh, key.kw = w.kw, key.stride = stride;
     for (int i = 0; i < 4; i++) key.pad[i] = pad[i];
     key.bias = bias, key.out = y.dtype;
-    *out = fx_dnn_find(c, &key, sizeof key);
+    *out = fx_dnn_find(c, &(fx_dnn_key){&key, sizeof key, false});
     return *out ? FX_OK : conv_plan(c, &key, y, x, w, out);
 }
 

@@ -10,7 +10,7 @@
 struct fx_dnn_plan {
     fx_dnn_plan *next;
     cudnnBackendDescriptor_t plan;
-    int64_t workspace;
+    fx_dnn_name name;
     size_t key_bytes;
     unsigned char key[256];
 };
@@ -36,17 +36,34 @@ fx_status fx_dnn_describe(const fx_dnn_tensor *t, cudnnBackendDescriptor_t *out)
     return FX_OK;
 }
 
+/* The device that is planned for: the handle's, or the described one. */
+static fx_status set_device(const fx_cuda *c, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t handle,
+                            cudnnBackendAttributeName_t described)
+{
+    if (c->properties)
+        FX_DNN(cudnnBackendSetAttribute(d, described, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &c->properties));
+    else
+        FX_DNN(cudnnBackendSetAttribute(d, handle, CUDNN_TYPE_HANDLE, 1, &c->dnn));
+    return FX_OK;
+}
+
+const fx_dnn_name *fx_dnn_named(const fx_dnn_plan *plan)
+{
+    return &plan->name;
+}
+
 /* Files the plan in the list; NULL: no memory. */
-static fx_dnn_plan *keep(fx_cuda *c, const void *key, size_t key_bytes, cudnnBackendDescriptor_t plan)
+static fx_dnn_plan *keep(fx_cuda *c, const fx_dnn_key *key, cudnnBackendDescriptor_t plan,
+                         const fx_dnn_name *name)
 {
     fx_dnn_plan *p = calloc(1, sizeof *p);
-    if (!p || key_bytes > sizeof p->key) {
+    if (!p || key->bytes > sizeof p->key) {
         free(p);
         cudnnBackendDestroyDescriptor(plan);
         return NULL;
     }
-    *p = (fx_dnn_plan){.next = c->dnn_plans, .plan = plan, .key_bytes = key_bytes};
-    memcpy(p->key, key, key_bytes);
+    *p = (fx_dnn_plan){.next = c->dnn_plans, .plan = plan, .name = *name, .key_bytes = key->bytes};
+    memcpy(p->key, key->data, key->bytes);
     c->dnn_plans = p;
     return p;
 }
@@ -60,8 +77,8 @@ static bool restore(const fx_cuda *c, const char *json, size_t bytes, cudnnBacke
     int64_t workspace = 0, got = 0;
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan) != CUDNN_STATUS_SUCCESS)
         return false;
-    if (cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->dnn) ==
-            CUDNN_STATUS_SUCCESS &&
+    if (set_device(c, *plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP) ==
+            FX_OK &&
         cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                                  (int64_t)bytes, json) == CUDNN_STATUS_SUCCESS &&
         cudnnBackendFinalize(*plan) == CUDNN_STATUS_SUCCESS &&
@@ -73,36 +90,23 @@ static bool restore(const fx_cuda *c, const char *json, size_t bytes, cudnnBacke
     return false;
 }
 
-static fx_dnn_plan *recall(fx_cuda *c, const void *key, size_t key_bytes)
+static fx_dnn_plan *recall(fx_cuda *c, const fx_dnn_key *key)
 {
     cudnnBackendDescriptor_t plan;
     void *json;
     size_t bytes;
-    if (!fx_cuda_recall(c, kind, key, key_bytes, &json, &bytes)) return NULL;
-    const bool good = restore(c, json, bytes, &plan);
+    if (!fx_cuda_recall(c, kind, key->data, key->bytes, &json, &bytes)) return NULL;
+    const fx_dnn_name name = fx_dnn_name_of(json, bytes); /* it may come from a run that was allowed more */
+    const bool good = !(key->native && fx_dnn_refused(c, &name)) && restore(c, json, bytes, &plan);
     free(json);
-    return good ? keep(c, key, key_bytes, plan) : NULL;
+    return good ? keep(c, key, plan, &name) : NULL;
 }
 
-static void remember(const fx_cuda *c, const void *key, size_t key_bytes, cudnnBackendDescriptor_t plan)
-{
-    int64_t n = 0, got = 0;
-    if (cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &n,
-                                 NULL) != CUDNN_STATUS_SUCCESS ||
-        n <= 0 || n > FX_CACHE_MAX)
-        return;
-    char *json = malloc((size_t)n);
-    if (json && cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                                         n, &got, json) == CUDNN_STATUS_SUCCESS)
-        fx_cuda_remember(c, kind, key, key_bytes, json, (size_t)got);
-    free(json);
-}
-
-fx_dnn_plan *fx_dnn_find(fx_cuda *c, const void *key, size_t key_bytes)
+fx_dnn_plan *fx_dnn_find(fx_cuda *c, const fx_dnn_key *key)
 {
     for (fx_dnn_plan *p = c->dnn_plans; p; p = p->next)
-        if (p->key_bytes == key_bytes && !memcmp(p->key, key, key_bytes)) return p;
-    return recall(c, key, key_bytes);
+        if (p->key_bytes == key->bytes && !memcmp(p->key, key->data, key->bytes)) return p;
+    return recall(c, key);
 }
 
 /* ---- planning ---- */
@@ -111,25 +115,45 @@ static fx_status graph_of(fx_cuda *c, fx_dnn_ops *ops, cudnnBackendDescriptor_t 
 {
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, graph));
     DNN_SET(*graph, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, ops->n, ops->op);
-    DNN_SET(*graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &c->dnn);
+    if (!c->properties) DNN_SET(*graph, OPERATIONGRAPH_HANDLE, HANDLE, 1, &c->dnn);
     FX_DNN(cudnnBackendFinalize(*graph));
     for (int i = 0; i < ops->n; i++) cudnnBackendDestroyDescriptor(ops->op[i]);
     return FX_OK;
 }
 
-/* A finalised plan of this configuration that the workspace has room for, or NULL. */
-static fx_status plan_of(fx_cuda *c, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t *plan)
+/* A plan to be made: of which kind, for errors, and the last kernel that was refused. */
+typedef struct search {
+    fx_cuda *c;
+    bool native;
+    fx_dnn_name refused;
+} search;
+
+static bool is_wanted(search *s, cudnnBackendDescriptor_t plan)
 {
+    size_t bytes = 0;
+    char *text = s->native ? fx_dnn_text(plan, &bytes) : NULL;
+    if (!text) return true;
+    const fx_dnn_name name = fx_dnn_name_of(text, bytes);
+    free(text);
+    if (!fx_dnn_refused(s->c, &name)) return true;
+    s->refused = name;
+    return false;
+}
+
+/* A finalised plan of this configuration that is wanted and that the workspace has room for, or NULL. */
+static fx_status plan_of(search *s, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t *plan)
+{
+    const fx_cuda *c = s->c;
     int64_t workspace = 0, got = 0;
     cudnnBackendDescriptor_t p;
     *plan = NULL;
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &p));
-    DNN_SET(p, EXECUTION_PLAN_HANDLE, HANDLE, 1, &c->dnn);
+    FX_TRY(set_device(c, p, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP));
     DNN_SET(p, EXECUTION_PLAN_ENGINE_CONFIG, BACKEND_DESCRIPTOR, 1, &config);
     if (cudnnBackendFinalize(p) == CUDNN_STATUS_SUCCESS &&
         cudnnBackendGetAttribute(p, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
                                  &workspace) == CUDNN_STATUS_SUCCESS &&
-        workspace <= (int64_t)c->workspace_bytes)
+        workspace <= (int64_t)c->workspace_bytes && is_wanted(s, p))
         *plan = p;
     else
         cudnnBackendDestroyDescriptor(p);
@@ -172,14 +196,15 @@ static fx_status read_choice(cudnnBackendDescriptor_t config, choice *out)
     return FX_OK;
 }
 
-static fx_status list_choices(cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode, choice list[],
-                              int64_t *n)
+static fx_status list_choices(const fx_cuda *c, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
+                              choice list[], int64_t *n)
 {
     cudnnBackendDescriptor_t heuristics, config[CHOICES];
     *n = 0;
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristics));
     DNN_SET(heuristics, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
     DNN_SET(heuristics, ENGINEHEUR_MODE, HEUR_MODE, 1, &mode);
+    if (c->properties) DNN_SET(heuristics, ENGINEHEUR_DEVICEPROP, BACKEND_DESCRIPTOR, 1, &c->properties);
     if (cudnnBackendFinalize(heuristics) == CUDNN_STATUS_SUCCESS) {
         for (int i = 0; i < CHOICES; i++)
             FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[i]));
@@ -197,7 +222,7 @@ static fx_status list_choices(cudnnBackendDescriptor_t graph, cudnnBackendHeurMo
 }
 
 /* The same engine with the same settings for another graph; *config NULL: the library refuses. */
-static fx_status config_for(cudnnBackendDescriptor_t graph, const choice *like,
+static fx_status config_for(const fx_cuda *c, cudnnBackendDescriptor_t graph, const choice *like,
                             cudnnBackendDescriptor_t *config)
 {
     cudnnBackendDescriptor_t engine, knob[KNOBS], made;
@@ -208,6 +233,7 @@ static fx_status config_for(cudnnBackendDescriptor_t graph, const choice *like,
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &made));
     DNN_SET(engine, ENGINE_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, &graph);
     DNN_SET(engine, ENGINE_GLOBAL_INDEX, INT64, 1, &like->engine);
+    if (c->properties) DNN_SET(engine, ENGINE_DEVICEPROP, BACKEND_DESCRIPTOR, 1, &c->properties);
     for (int64_t i = 0; i < knobs; i++) {
         const cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)like->knob[i][0];
         FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knob[i]));
@@ -231,53 +257,68 @@ static fx_status config_for(cudnnBackendDescriptor_t graph, const choice *like,
     return FX_OK;
 }
 
-static fx_status plan_like(fx_cuda *c, cudnnBackendDescriptor_t graph, const choice *like,
+static fx_status plan_like(search *s, cudnnBackendDescriptor_t graph, const choice *like,
                            cudnnBackendDescriptor_t *plan)
 {
     cudnnBackendDescriptor_t config;
     *plan = NULL;
-    FX_TRY(config_for(graph, like, &config));
+    FX_TRY(config_for(s->c, graph, like, &config));
     if (!config) return FX_OK;
-    FX_TRY(plan_of(c, config, plan));
+    FX_TRY(plan_of(s, config, plan));
     cudnnBackendDestroyDescriptor(config);
     return FX_OK;
 }
 
 /* The plan for the graph by the first of like's choices that can do it, with the same settings; none can: the graph's own first.
  * Nothing at all: *plan stays NULL. */
-static fx_status try_mode(fx_cuda *c, cudnnBackendDescriptor_t graph, cudnnBackendDescriptor_t like,
+static fx_status try_mode(search *s, cudnnBackendDescriptor_t graph, cudnnBackendDescriptor_t like,
                           cudnnBackendHeurMode_t mode, cudnnBackendDescriptor_t *plan)
 {
     static choice mine[CHOICES], theirs[CHOICES];
     int64_t n = 0, m = 0;
     *plan = NULL;
-    FX_TRY(list_choices(like, mode, theirs, &m));
+    FX_TRY(list_choices(s->c, like, mode, theirs, &m));
     for (int64_t i = 0; i < m; i++) {
-        if (!*plan) FX_TRY(plan_like(c, graph, &theirs[i], plan));
+        if (!*plan) FX_TRY(plan_like(s, graph, &theirs[i], plan));
         cudnnBackendDestroyDescriptor(theirs[i].config);
     }
     if (*plan) return FX_OK;
-    FX_TRY(list_choices(graph, mode, mine, &n));
+    FX_TRY(list_choices(s->c, graph, mode, mine, &n));
     for (int64_t j = 0; j < n; j++) {
-        if (!*plan) FX_TRY(plan_of(c, mine[j].config, plan));
+        if (!*plan) FX_TRY(plan_of(s, mine[j].config, plan));
         cudnnBackendDestroyDescriptor(mine[j].config);
     }
     return FX_OK;
 }
 
-fx_status fx_dnn_make(fx_cuda *c, const void *key, size_t key_bytes, fx_dnn_ops *real, fx_dnn_ops *like,
+/* Files a new plan, in the list and for later runs; NULL: no memory. */
+static fx_dnn_plan *file(fx_cuda *c, const fx_dnn_key *key, cudnnBackendDescriptor_t plan)
+{
+    size_t bytes = 0;
+    char *text = fx_dnn_text(plan, &bytes);
+    const fx_dnn_name name = fx_dnn_name_of(text ? text : "", bytes);
+    if (text) fx_cuda_remember(c, kind, key->data, key->bytes, text, bytes);
+    free(text);
+    return keep(c, key, plan, &name);
+}
+
+fx_status fx_dnn_make(fx_cuda *c, const fx_dnn_key *key, const char *what, fx_dnn_ops *real, fx_dnn_ops *like,
                       fx_dnn_plan **out)
 {
+    search s = {.c = c, .native = key->native};
     cudnnBackendDescriptor_t graph, model, plan = NULL;
     FX_TRY(graph_of(c, real, &graph));
     FX_TRY(graph_of(c, like, &model));
-    FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_A, &plan));
-    if (!plan) FX_TRY(try_mode(c, graph, model, CUDNN_HEUR_MODE_FALLBACK, &plan));
+    FX_TRY(try_mode(&s, graph, model, CUDNN_HEUR_MODE_A, &plan));
+    if (!plan) FX_TRY(try_mode(&s, graph, model, CUDNN_HEUR_MODE_FALLBACK, &plan));
     cudnnBackendDestroyDescriptor(graph);
     cudnnBackendDestroyDescriptor(model);
-    FX_CHECK(plan, FX_EDEVICE, "cuDNN %zu has no kernel for this shape", cudnnGetVersion());
-    remember(c, key, key_bytes, plan);
-    *out = keep(c, key, key_bytes, plan);
+    FX_CHECK(plan || !s.refused.kernel[0], FX_EDEVICE,
+             "%s: cuDNN %zu offers this sm_%d device only %s, which is slow here; take another cuDNN, or set "
+             "FLUXPAR_ALLOW_SM80=1",
+             what, cudnnGetVersion(), c->sm, s.refused.kernel);
+    FX_CHECK(plan, FX_EDEVICE, "%s: cuDNN %zu has no kernel for it", what, cudnnGetVersion());
+    *out = file(c, key, plan);
     FX_CHECK(*out, FX_ENOMEM, "no memory for a plan of cuDNN");
     return FX_OK;
 }

@@ -33,11 +33,14 @@ typedef struct fx_cuda_bias {
 } fx_cuda_bias;
 
 typedef struct fx_cuda_looks fx_cuda_looks;
+enum { FX_CUDA_WORKSPACE = 64 << 20 }; /* bytes: what products and plans may use */
 typedef struct fx_cuda {
     int device, sm; /* sm: 90 for compute capability 9.0 */
     cudaStream_t stream;
     cublasLtHandle_t lt;
     cudnnHandle_t dnn;
+    cudnnBackendDescriptor_t
+        properties; /* NULL; else cuDNN plans for this described device and runs nothing (tests) */
     void *workspace, *small;
     size_t workspace_bytes, small_bytes;
     fx_lt_plan *lt_plans;   /* list */
@@ -106,8 +109,15 @@ typedef struct fx_dnn_tensor {
     cudnnDataType_t type;
     int is_virtual, by_value;
 } fx_dnn_tensor;
+/* What a plan is filed under. native: never a kernel for compute capability 8.0 on a later device, where it is several
+ * times slower than what belongs there, unless the environment has FLUXPAR_ALLOW_SM80=1. */
+typedef struct fx_dnn_key {
+    const void *data;
+    size_t bytes;
+    bool native;
+} fx_dnn_key;
 /* Finds the plan of a shape in the list, or one that an earlier run left; else NULL. */
-fx_dnn_plan *fx_dnn_find(fx_cuda *, const void *key, size_t key_bytes);
+fx_dnn_plan *fx_dnn_find(fx_cuda *, const fx_dnn_key *);
 /* One operation graph: finalised operations. */
 typedef struct fx_dnn_ops {
     int n;
@@ -115,9 +125,21 @@ typedef struct fx_dnn_ops {
 } fx_dnn_ops;
 /* Plans the operations (destroyed here) and keeps the plan under the key. The engine and its settings are those that the
  * library would take for `like` (the same operations at a size that all ranks agree on; destroyed too), so that a row's
- * bits do not depend on how many rows or heads a rank has. FX_EDEVICE: nothing fits. */
-fx_status fx_dnn_make(fx_cuda *, const void *key, size_t key_bytes, fx_dnn_ops *real, fx_dnn_ops *like,
+ * bits do not depend on how many rows or heads a rank has. what: the operation and its shape, for errors. FX_EDEVICE:
+ * nothing fits, or only what `native` refuses, which is named. */
+fx_status fx_dnn_make(fx_cuda *, const fx_dnn_key *, const char *what, fx_dnn_ops *real, fx_dnn_ops *like,
                       fx_dnn_plan **out);
+/* What a plan launches: the library's number of the engine, and the kernel's name where the engine compiled it ("": the
+ * library's own binary, which does not say). */
+typedef struct fx_dnn_name {
+    int64_t engine;
+    char kernel[176];
+} fx_dnn_name;
+const fx_dnn_name *fx_dnn_named(const fx_dnn_plan *);
+/* dnn_name.c: the library's text of a plan (a 0 follows; to be freed; NULL: none), what it says, and whether `native` refuses. */
+char *fx_dnn_text(cudnnBackendDescriptor_t plan, size_t *bytes);
+fx_dnn_name fx_dnn_name_of(const char *text, size_t bytes);
+bool fx_dnn_refused(const fx_cuda *, const fx_dnn_name *);
 fx_status fx_dnn_describe(const fx_dnn_tensor *, cudnnBackendDescriptor_t *out);
 fx_status fx_dnn_run(fx_backend *, const fx_dnn_plan *, int n, const int64_t uid[], void *const data[]);
 void fx_dnn_close(fx_cuda *);
@@ -129,6 +151,10 @@ void fx_cuda_looks_close(fx_cuda *);
 bool fx_cuda_recording(const fx_cuda *);
 /* While recording: a small workspace that no other call of the recording has, if that many bytes fit. */
 void fx_cuda_own_workspace(fx_cuda *, size_t bytes);
+
+/* ---- attention.c: the plan of cuDNN's fused kernel, found or made; *out NULL: these operands take two products ---- */
+fx_status fx_cuda_attention_plan(fx_cuda *, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                                 fx_tensor bias, fx_dnn_plan **out);
 
 /* ---- slots of the table ---- */
 enum { FX_CUDA_CHANNELS = 8 }; /* convolutions: channels of packed weights are multiples of it */

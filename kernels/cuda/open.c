@@ -7,7 +7,7 @@
 #include "kernels/cuda/internal.h"
 #include "runtime/core/cache.h"
 
-enum { WORKSPACE = 64 << 20, SMALL = 1 << 20 }; /* bytes */
+enum { SMALL = 1 << 20 }; /* bytes */
 
 fx_status fx_cuda_failed(const char *what, const char *why)
 {
@@ -221,9 +221,9 @@ static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
 {
     FX_CUDA(cudaSetDevice(c->device));
     FX_CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
-    FX_CUDA(cudaMalloc(&c->workspace, WORKSPACE));
+    FX_CUDA(cudaMalloc(&c->workspace, FX_CUDA_WORKSPACE));
     FX_CUDA(cudaMalloc(&c->small, SMALL));
-    c->workspace_bytes = WORKSPACE;
+    c->workspace_bytes = FX_CUDA_WORKSPACE;
     c->small_bytes = SMALL;
     FX_TRY(fx_cuda_looks_open(c));
     FX_LT(cublasLtCreate(&c->lt));
