@@ -1,7 +1,8 @@
 /* The CUDA backend, op by op, at FLUX.1's sizes (1024x1024: 4096 image + 512 text rows, C 3072, 24 heads x 128), and what
  * a step of 19 double + 38 single blocks composes to, on one device without a graph. Times are per call over a run of
  * calls, device to device. Operands are random: zeros would run faster. Needs a build with FX_CUDA=ON and a GPU.
- *   bench_cuda [--calls N] [--rows N]      rows: image rows, 4096 (text stays 512) */
+ *   bench_cuda [--calls N] [--rows N]      rows: image rows, 4096 (text stays 512)
+ *   bench_cuda --ceilings yes              only a large product and a large copy: what the machine gives at best */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,11 +142,27 @@ static void row_ops(int64_t rows)
         fx_cuda_free(be, a.c.data);
 }
 
+static void run_plain_copy(const call *a)
+{
+    must(fx_copy(be, a->y, a->x, 1, 0));
+}
+
+static void ceilings(void)
+{
+    const int64_t rows = 16384, cols = 32768; /* 1 GiB of bf16 */
+    linear(8192, 8192, 8192, FX_ACT_NONE, false, 0);
+    const call a = {.x = filled(FX_BF16, rows, cols, 1), .y = filled(FX_BF16, rows, cols, 1)};
+    report("copy of 1 GiB, read and written", 0, 4.0 * (double)rows * (double)cols, 0, run_plain_copy, &a);
+    fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data);
+}
+
 int main(int argc, char **argv)
 {
+    bool only_ceilings = false;
     int64_t image = 4096;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--calls")) calls = atoi(argv[i + 1]);
+        if (!strcmp(argv[i], "--ceilings")) only_ceilings = true;
         if (!strcmp(argv[i], "--rows")) image = atoi(argv[i + 1]);
     }
     if (calls < 1 || image < 1 || image > 65536) return 2;
@@ -158,6 +175,10 @@ int main(int argc, char **argv)
     be->arena = arena;
     const int64_t rows = image + TEXT;
     printf("# bench_cuda: %s; %lld rows, bf16, %d calls\n", fx_cuda_describe(be), (long long)rows, calls);
+    if (only_ceilings) {
+        ceilings();
+        goto out;
+    }
     linear(rows, 3 * C, C, FX_ACT_NONE, true, SINGLE);
     linear(rows, MLP, C, FX_ACT_GELU_TANH, true, SINGLE);
     linear(rows, C, 5 * C, FX_ACT_NONE, true, SINGLE);
@@ -176,7 +197,8 @@ int main(int argc, char **argv)
     linear(rows, MLP, C, FX_ACT_GELU_TANH, true, 0); /* with a last pass of its own, then with none */
     linear(rows, MLP, C, FX_ACT_NONE, false, 0);
     linear(rows, C, 5 * C, FX_ACT_NONE, false, 0);
-    linear(8192, 8192, 8192, FX_ACT_NONE, false, 0);
+    ceilings();
+out:
     fx_cuda_free(be, base);
     fx_arena_close(&arena);
     fx_backend_close(&be);

@@ -3,6 +3,7 @@
  *   tool_dnn_plans DEVICE.json [all]                    all: convolutions of every rank count, not of one for each size
  *   tool_dnn_plans DEVICE.json QUERIES KEYS HEADS DIM   one attention
  *   tool_dnn_plans version                              the library's
+ *   tool_dnn_plans device                               describes the first device that is here, for DEVICE.json
  * One line per plan: operation and shape | engine | kernel, or '-' where the engine is a binary of the library's own. Run by
  * sh_dnn_plans.sh, which has tests/cuda/loader.c loaded for the driver. Exit 1: a check failed, said on stderr. */
 #include <stdio.h>
@@ -42,6 +43,21 @@ static fx_status describe(const char *path)
     FX_DNN(cudnnBackendSetAttribute(device.properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
                                     CUDNN_TYPE_CHAR, (int64_t)n, json));
     FX_DNN(cudnnBackendFinalize(device.properties));
+    return FX_OK;
+}
+
+static fx_status print_device(void)
+{
+    static char json[4096];
+    const int32_t first = 0;
+    int64_t n = 0;
+    FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &device.properties));
+    FX_DNN(cudnnBackendSetAttribute(device.properties, CUDNN_ATTR_DEVICEPROP_DEVICE_ID, CUDNN_TYPE_INT32, 1,
+                                    &first));
+    FX_DNN(cudnnBackendFinalize(device.properties));
+    FX_DNN(cudnnBackendGetAttribute(device.properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
+                                    CUDNN_TYPE_CHAR, (int64_t)sizeof json, &n, json));
+    printf("%.*s\n", (int)n, json);
     return FX_OK;
 }
 
@@ -156,6 +172,10 @@ static fx_status plan_one(char **text)
 int main(int argc, char **argv)
 {
     fx_backend be = {.ops = &planning, .dtype = FX_BF16, .stream = FX_F32, .threads = 1, .impl = &device};
+    if (argc == 2 && !strcmp(argv[1], "device")) {
+        CHECK(print_device() == FX_OK, "%s", fx_error());
+        return bad;
+    }
     const bool all = argc == 3 && !strcmp(argv[2], "all");
     if (argc != 2 && argc != 6 && !all) return 2;
     if (!strcmp(argv[1], "version")) {
