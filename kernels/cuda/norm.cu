@@ -2,7 +2,7 @@
  * per row, the row in registers between the two passes where it fits (to 4096 channels), else read again. Heads: a warp per
  * head of a token; where a head is 8, 16, ... 256 values that lie in chunks, a lane takes 8 of them and its neighbours the
  * rest, for a few heads that share the token's rotation. Contract: kernels/ops.h. */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace
@@ -159,150 +159,71 @@ template <class E> struct rope_args {
     float eps;
 };
 
-enum { HEADS_PER_CTA = 8, PAIRS = 4 }; /* pairs of a head that a lane keeps: 256 channels */
+enum { HEADS_PER_CTA = 8, CHUNK_THREADS = 128 };
 
-template <class E>
-FX_DEVICE void turn_pair(const rope_args<E> &a, E *out, const float *cs, int i, float u, float v)
-{
-    if (a.w) u *= a.w[i], v *= a.w[i + 1];
-    if (cs) {
-        const float c = cs[i], s = cs[i + 1], t = u * c - v * s;
-        v = v * c + u * s;
-        u = t;
+/* Where rows in this rank's memory take a head. */
+template <class E> struct near_head {
+    E *out;
+    FX_METHOD void pair(int i, float u, float v) const
+    {
+        fx_put(out, i, u);
+        fx_put(out, i + 1, v);
     }
-    fx_put(out, i, u);
-    fx_put(out, i + 1, v);
-}
+    FX_METHOD void last(int i, float u) const { fx_put(out, i, u); }
+};
+struct near_chunks {
+    uint16_t *out;
+    int64_t stride;
+    FX_METHOD void chunk(int h, const fx_head_chunk &c) const { *(fx_head_chunk *)(out + h * stride) = c; }
+};
 
 template <class E> FX_KERNEL FX_BOUNDS(HEADS_PER_CTA *FX_WARP) rope_kernel(rope_args<E> a)
 {
-    const int lane = fx_tid() % FX_WARP;
     const int64_t item = fx_cta() * HEADS_PER_CTA + fx_tid() / FX_WARP;
     if (item >= a.items) return; /* a whole warp */
     const int64_t token = item / a.heads, head = item % a.heads;
-    const E *in = a.x + token * a.x_token + head * a.x_head;
-    E *out = a.y + token * a.y_token + head * a.y_head;
-    const float *cs = a.cs ? a.cs + token * a.cs_token : nullptr;
-    float u[PAIRS], v[PAIRS], sum = 0;
-    FX_UNROLL for (int j = 0; j < PAIRS; j++)
-    {
-        const int i = 2 * (lane + j * FX_WARP);
-        u[j] = i < a.n ? fx_get(in, i) : 0.0f;
-        v[j] = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
-        sum += u[j] * u[j] + v[j] * v[j];
-    }
-    for (int i = 2 * (lane + PAIRS * FX_WARP); i < a.n; i += 2 * FX_WARP) {
-        const float p = fx_get(in, i), q = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
-        sum += p * p + q * q;
-    }
-    const float inverse = a.w ? 1.0f / sqrtf(fx_warp_sum(sum) / (float)a.n + a.eps) : 1.0f;
-    FX_UNROLL for (int j = 0; j < PAIRS; j++)
-    {
-        const int i = 2 * (lane + j * FX_WARP);
-        if (i + 1 < a.n)
-            turn_pair(a, out, cs, i, u[j] * inverse, v[j] * inverse);
-        else if (i < a.n)
-            fx_put(out, i, u[j] * inverse * (a.w ? a.w[i] : 1.0f)); /* odd: cannot be rotated */
-    }
-    for (int i = 2 * (lane + PAIRS * FX_WARP); i < a.n; i += 2 * FX_WARP) {
-        const float p = fx_get(in, i), q = i + 1 < a.n ? fx_get(in, i + 1) : 0.0f;
-        if (i + 1 < a.n)
-            turn_pair(a, out, cs, i, p * inverse, q * inverse);
-        else
-            fx_put(out, i, p * inverse * (a.w ? a.w[i] : 1.0f));
-    }
+    const near_head<E> sink = {a.y + token * a.y_token + head * a.y_head};
+    fx_head_by_warp(a.x + token * a.x_token + head * a.x_head, a.w,
+                    a.cs ? a.cs + token * a.cs_token : nullptr, a.n, a.eps, sink);
 }
 
-/* ---- q and k of bf16 in chunks of 16 bytes ---- */
-
-enum { CHUNK = 8, SHARING = 4, CHUNK_THREADS = 128 }; /* values per lane; heads that one lane goes through */
-
-struct alignas(16) head_chunk {
-    uint16_t v[CHUNK];
-};
-
-FX_DEVICE void get_eight(const float *p, float out[CHUNK])
-{
-    FX_UNROLL for (int k = 0; k < CHUNK; k += 4)
-    {
-        const fx_vec<4> q = fx_get_vec<4>(p, k);
-        FX_UNROLL for (int j = 0; j < 4; j++) out[k + j] = q.v[j];
-    }
-}
-
-FX_DEVICE head_chunk turned(const float x[CHUNK], const float w[CHUNK], const float cs[CHUNK], float inverse,
-                            bool weighted, bool turn)
-{
-    head_chunk r;
-    FX_UNROLL for (int k = 0; k < CHUNK; k += 2)
-    {
-        float u = x[k] * inverse, v = x[k + 1] * inverse;
-        if (weighted) u *= w[k], v *= w[k + 1];
-        const float c = cs[k], s = cs[k + 1], t = u * c - v * s;
-        r.v[k] = fx_round_bf16(turn ? t : u);
-        r.v[k + 1] = fx_round_bf16(turn ? v * c + u * s : v);
-    }
-    return r;
-}
-
-/* items: tokens * parts of SHARING heads; lanes: n / CHUNK, a power of two. Lanes past the end go along for the sums. */
+/* items: tokens * parts of FX_HEAD_SHARING heads. Lanes past the end go along for the sums. */
 FX_KERNEL FX_BOUNDS(CHUNK_THREADS) rope_chunk_kernel(rope_args<uint16_t> a, int lanes, unsigned parts)
 {
-    const int lane = fx_tid() % lanes, at = lane * CHUNK;
+    const int lane = fx_tid() % lanes, at = lane * FX_HEAD_CHUNK;
     const int64_t item = (fx_cta() * CHUNK_THREADS + fx_tid()) / lanes;
     const bool there = item < a.items;
-    const unsigned mine = there ? (unsigned)item : 0, token = mine / parts, first = mine % parts * SHARING;
-    const uint16_t *in = a.x + token * a.x_token + first * a.x_head + at;
-    uint16_t *out = a.y + token * a.y_token + first * a.y_head + at;
-    float w[CHUNK] = {}, cs[CHUNK] = {};
-    if (a.w) get_eight(a.w + at, w);
-    if (a.cs) get_eight(a.cs + token * a.cs_token + at, cs);
-    float x[SHARING][CHUNK];
-    FX_UNROLL for (int h = 0; h < SHARING; h++) if (there && first + h < (unsigned)a.heads)
-    {
-        const head_chunk c = *(const head_chunk *)(in + h * a.x_head);
-        FX_UNROLL for (int k = 0; k < CHUNK; k++) x[h][k] = fx_widen_bf16(c.v[k]);
-    }
-    FX_UNROLL for (int h = 0; h < SHARING; h++)
-    {
-        const bool here = there && first + h < (unsigned)a.heads;
-        float inverse = 1.0f;
-        if (a.w) {
-            float sum = 0;
-            FX_UNROLL for (int k = 0; k < CHUNK; k++) sum += here ? x[h][k] * x[h][k] : 0.0f;
-            for (int far = lanes / 2; far; far /= 2) sum += fx_swap_xor(sum, far);
-            inverse = 1.0f / sqrtf(sum / (float)a.n + a.eps);
-        }
-        if (here) *(head_chunk *)(out + h * a.y_head) = turned(x[h], w, cs, inverse, a.w, a.cs);
-    }
+    const unsigned mine = there ? (unsigned)item : 0, token = mine / parts,
+                   first = mine % parts * FX_HEAD_SHARING;
+    const near_chunks sink = {a.y + token * a.y_token + first * a.y_head + at, a.y_head};
+    fx_heads_in_chunks(a.x + token * a.x_token + first * a.x_head + at, a.x_head, there, first,
+                       (unsigned)a.heads, a.w, a.cs, token * a.cs_token, at, a.n, lanes, a.eps, sink);
 }
 
-bool in_chunks(const rope_args<uint16_t> &a)
+int chunk_lanes(const rope_args<uint16_t> &a)
 {
-    const int lanes = a.n / CHUNK;
-    return a.n % CHUNK == 0 && lanes > 0 && lanes <= FX_WARP && (lanes & (lanes - 1)) == 0 &&
-           ((uintptr_t)a.y | (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)a.cs) % 16 == 0 &&
-           (a.y_token | a.y_head | a.x_token | a.x_head) % CHUNK == 0 && a.cs_token % 4 == 0 &&
-           a.items < (int64_t)1 << 31;
+    const uintptr_t addresses = (uintptr_t)a.y | (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)a.cs;
+    return a.items < (int64_t)1 << 31
+               ? fx_head_lanes(a.n, addresses, a.y_token | a.y_head | a.x_token | a.x_head, a.cs_token)
+               : 0;
 }
 
-bool in_chunks(const rope_args<float> &)
+int chunk_lanes(const rope_args<float> &)
 {
-    return false;
+    return 0;
 }
 
-fx_status rope_chunks(fx_backend *be, rope_args<uint16_t> a)
+fx_status rope_chunks(fx_backend *be, rope_args<uint16_t> a, int lanes)
 {
-    const int lanes = a.n / CHUNK;
-    const int64_t tokens = a.items / a.heads, parts = (a.heads + SHARING - 1) / SHARING;
+    const int64_t tokens = a.items / a.heads, parts = (a.heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING;
     a.items = tokens * parts;
     const fx_dim3 grid((unsigned)((a.items * lanes + CHUNK_THREADS - 1) / CHUNK_THREADS));
     return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, (unsigned)parts);
 }
 
-fx_status rope_chunks(fx_backend *, const rope_args<float> &)
+fx_status rope_chunks(fx_backend *, const rope_args<float> &, int)
 {
-    return FX_OK; /* never: see in_chunks */
+    return FX_OK; /* never: see chunk_lanes */
 }
 
 template <class E>
@@ -322,7 +243,7 @@ fx_status rope(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, fx_tensor 
                             x.shape[0] * x.shape[1],
                             (int)x.shape[2],
                             eps};
-    if (in_chunks(a)) return rope_chunks(be, a);
+    if (const int lanes = chunk_lanes(a)) return rope_chunks(be, a, lanes);
     const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
     return FX_LAUNCH(be, grid, HEADS_PER_CTA * FX_WARP, 0, rope_kernel<E>, a);
 }

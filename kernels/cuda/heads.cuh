@@ -1,0 +1,136 @@
+/* One head of q or k: RMS norm with its weight, then rotation. norm.cu and scatter.cu share these lines, so that both give
+ * the same bits; where the values go is a sink of the caller's. */
+#ifndef FX_KERNELS_CUDA_HEADS_CUH
+#define FX_KERNELS_CUDA_HEADS_CUH
+
+#include "kernels/cuda/device.cuh"
+
+enum { FX_HEAD_PAIRS = 4 }; /* by a warp: pairs that a lane keeps, 256 channels */
+enum {
+    FX_HEAD_CHUNK = 8,
+    FX_HEAD_SHARING = 4
+}; /* in chunks: values of a lane; heads that one lane goes through */
+
+struct alignas(16) fx_head_chunk {
+    uint16_t v[FX_HEAD_CHUNK];
+};
+
+/* ---- a warp per head, any width ---- */
+
+template <class Sink>
+FX_DEVICE void fx_turn_pair(const float *w, const float *cs, int i, float u, float v, const Sink &sink)
+{
+    if (w) u *= w[i], v *= w[i + 1];
+    if (cs) {
+        const float c = cs[i], s = cs[i + 1], t = u * c - v * s;
+        v = v * c + u * s;
+        u = t;
+    }
+    sink.pair(i, u, v);
+}
+
+/* in[n]; w[n] or null: no norm; cs[n] or null: no rotation. sink.pair(i, u, v): values i and i + 1; sink.last(i, u): the
+ * last of an odd width, which cannot be rotated. */
+template <class E, class Sink>
+FX_DEVICE void fx_head_by_warp(const E *in, const float *w, const float *cs, int n, float eps,
+                               const Sink &sink)
+{
+    enum { PAIRS = FX_HEAD_PAIRS };
+    const int lane = fx_tid() % FX_WARP;
+    float u[PAIRS], v[PAIRS], sum = 0;
+    FX_UNROLL for (int j = 0; j < PAIRS; j++)
+    {
+        const int i = 2 * (lane + j * FX_WARP);
+        u[j] = i < n ? fx_get(in, i) : 0.0f;
+        v[j] = i + 1 < n ? fx_get(in, i + 1) : 0.0f;
+        sum += u[j] * u[j] + v[j] * v[j];
+    }
+    for (int i = 2 * (lane + PAIRS * FX_WARP); i < n; i += 2 * FX_WARP) {
+        const float p = fx_get(in, i), q = i + 1 < n ? fx_get(in, i + 1) : 0.0f;
+        sum += p * p + q * q;
+    }
+    const float inverse = w ? 1.0f / sqrtf(fx_warp_sum(sum) / (float)n + eps) : 1.0f;
+    FX_UNROLL for (int j = 0; j < PAIRS; j++)
+    {
+        const int i = 2 * (lane + j * FX_WARP);
+        if (i + 1 < n)
+            fx_turn_pair(w, cs, i, u[j] * inverse, v[j] * inverse, sink);
+        else if (i < n)
+            sink.last(i, u[j] * inverse * (w ? w[i] : 1.0f));
+    }
+    for (int i = 2 * (lane + PAIRS * FX_WARP); i < n; i += 2 * FX_WARP) {
+        const float p = fx_get(in, i), q = i + 1 < n ? fx_get(in, i + 1) : 0.0f;
+        if (i + 1 < n)
+            fx_turn_pair(w, cs, i, p * inverse, q * inverse, sink);
+        else
+            sink.last(i, p * inverse * (w ? w[i] : 1.0f));
+    }
+}
+
+/* ---- bf16 in chunks of 16 bytes: n / FX_HEAD_CHUNK lanes per head, a power of two up to a warp ---- */
+
+FX_DEVICE void fx_get_eight(const float *p, float out[FX_HEAD_CHUNK])
+{
+    FX_UNROLL for (int k = 0; k < FX_HEAD_CHUNK; k += 4)
+    {
+        const fx_vec<4> q = fx_get_vec<4>(p, k);
+        FX_UNROLL for (int j = 0; j < 4; j++) out[k + j] = q.v[j];
+    }
+}
+
+FX_DEVICE fx_head_chunk fx_turned(const float x[FX_HEAD_CHUNK], const float w[FX_HEAD_CHUNK],
+                                  const float cs[FX_HEAD_CHUNK], float inverse, bool weighted, bool turn)
+{
+    fx_head_chunk r;
+    FX_UNROLL for (int k = 0; k < FX_HEAD_CHUNK; k += 2)
+    {
+        float u = x[k] * inverse, v = x[k + 1] * inverse;
+        if (weighted) u *= w[k], v *= w[k + 1];
+        const float c = cs[k], s = cs[k + 1], t = u * c - v * s;
+        r.v[k] = fx_round_bf16(turn ? t : u);
+        r.v[k + 1] = fx_round_bf16(turn ? v * c + u * s : v);
+    }
+    return r;
+}
+
+/* This lane's eight values, from `at` on, of FX_HEAD_SHARING heads from `first` on, of `heads`, which are `stride` apart. in:
+ * the lane's values of the first; w[n], cs[cs_at..] or null as above; not there: the lane goes along for the sums only. All
+ * lanes of the warp must come. sink.chunk(h, values): of head first + h. */
+template <class Sink>
+FX_DEVICE void fx_heads_in_chunks(const uint16_t *in, int64_t stride, bool there, unsigned first,
+                                  unsigned heads, const float *w, const float *cs, int64_t cs_at, int at,
+                                  int n, int lanes, float eps, const Sink &sink)
+{
+    float weight[FX_HEAD_CHUNK] = {}, turn[FX_HEAD_CHUNK] = {};
+    if (w) fx_get_eight(w + at, weight);
+    if (cs) fx_get_eight(cs + cs_at + at, turn);
+    float x[FX_HEAD_SHARING][FX_HEAD_CHUNK];
+    FX_UNROLL for (int h = 0; h < FX_HEAD_SHARING; h++) if (there && first + h < heads)
+    {
+        const fx_head_chunk c = *(const fx_head_chunk *)(in + h * stride);
+        FX_UNROLL for (int k = 0; k < FX_HEAD_CHUNK; k++) x[h][k] = fx_widen_bf16(c.v[k]);
+    }
+    FX_UNROLL for (int h = 0; h < FX_HEAD_SHARING; h++)
+    {
+        const bool here = there && first + h < heads;
+        float inverse = 1.0f;
+        if (w) {
+            float sum = 0;
+            FX_UNROLL for (int k = 0; k < FX_HEAD_CHUNK; k++) sum += here ? x[h][k] * x[h][k] : 0.0f;
+            for (int far = lanes / 2; far; far /= 2) sum += fx_swap_xor(sum, far);
+            inverse = 1.0f / sqrtf(sum / (float)n + eps);
+        }
+        if (here) sink.chunk(h, fx_turned(x[h], weight, turn, inverse, w != nullptr, cs != nullptr));
+    }
+}
+
+/* Lanes per head of n values where these addresses, and strides in bf16 values or'ed together, allow chunks; else 0. */
+static inline int fx_head_lanes(int n, uintptr_t addresses, int64_t strides, int64_t cs_stride)
+{
+    const int lanes = n / FX_HEAD_CHUNK;
+    const bool ok = n % FX_HEAD_CHUNK == 0 && lanes > 0 && lanes <= FX_WARP && (lanes & (lanes - 1)) == 0 &&
+                    addresses % 16 == 0 && strides % FX_HEAD_CHUNK == 0 && cs_stride % 4 == 0;
+    return ok ? lanes : 0;
+}
+
+#endif
