@@ -4,6 +4,7 @@
 #include "kernels/ops.h"
 #include "kernels/plan.h"
 #include "kernels/ref/ref.h"
+#include "kernels/window.h"
 #if FX_HAVE_CPU
 #include "kernels/cpu/cpu.h"
 #endif
@@ -12,10 +13,12 @@
 #endif
 #if FX_HAVE_CUDA
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/slots.h"
 #endif
 #if FX_HAVE_TWIN
 #include "kernels/twin/open.h"
+#endif
+#if FX_HAVE_CUDA || FX_HAVE_TWIN
+#include "kernels/cuda/slots.h"
 #endif
 
 #include <stdlib.h>
@@ -212,6 +215,49 @@ fx_status fx_device_constant(fx_backend *be, const void *device, const float *ho
     (void)be, (void)device, (void)host, (void)n;
 #endif
     return FX_OK;
+}
+
+/* ---- the exchange by kernels: of backends that have these ---- */
+
+#if FX_HAVE_CUDA
+#define CUDA_CALL(op, be, ...)                                                                               \
+    if (fx_on_device(be)) return fx_cuda_window_##op(be, __VA_ARGS__);
+#else
+#define CUDA_CALL(op, be, ...)
+#endif
+#if FX_HAVE_TWIN
+#define TWIN_CALL(op, be, ...)                                                                               \
+    if (strcmp((be)->ops->name, "twin") == 0) return fx_twin_window_##op(be, __VA_ARGS__);
+#else
+#define TWIN_CALL(op, be, ...)
+#endif
+#define WINDOW_CALL(op, be, ...)                                                                             \
+    CUDA_CALL(op, be, __VA_ARGS__)                                                                           \
+    TWIN_CALL(op, be, __VA_ARGS__)                                                                           \
+    return FX_FAIL(FX_EDEVICE, "backend %s has no kernels for the exchange", (be)->ops->name)
+
+fx_status fx_window_put(fx_backend *be, const fx_window *w, fx_tensor q, fx_tensor k, fx_tensor v,
+                        fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,
+                        const fx_window_rows rows[FX_WINDOW_RUNS])
+{
+    WINDOW_CALL(put, be, w, q, k, v, w_q, w_k, cs, eps, rows);
+}
+
+fx_status fx_window_wait(fx_backend *be, const fx_window *w)
+{
+    WINDOW_CALL(wait, be, w);
+}
+
+fx_status fx_window_give_back(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin, int64_t count,
+                              const fx_window_owner *owners, int n, unsigned when)
+{
+    WINDOW_CALL(give_back, be, w, o, begin, count, owners, n, when);
+}
+
+fx_status fx_window_collect(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin, int nth,
+                            unsigned when)
+{
+    WINDOW_CALL(collect, be, w, o, begin, nth, when);
 }
 
 const char *fx_backend_list(void)

@@ -51,6 +51,14 @@ FX_KERNEL chain(volatile int *step)
     *step = fx_tid() + 1;
 }
 
+/* Into another rank's memory and what is there then. */
+FX_KERNEL far_away(int *to, int *seen, bool with_fence)
+{
+    fx_put_far(to + fx_tid(), fx_tid() + 1);
+    if (with_fence) fx_fence_system();
+    seen[fx_tid()] = to[fx_tid()];
+}
+
 /* ---- wrong ---- */
 
 FX_KERNEL divergent()
@@ -110,6 +118,23 @@ void races_show()
         wrong += bad > 0;
     }
     T_CHECK(wrong >= 19, "a race showed in %d of 20 orders", wrong);
+}
+
+/* A far store is there behind a fence, else when its launch has ended. */
+void far_stores_need_fences()
+{
+    for (int with_fence = 0; with_fence < 2; with_fence++) {
+        int to[64] = {}, seen[64], early = 0, bad = 0;
+        T_OK(FX_LAUNCH(none, fx_dim3(1), 64, 0, far_away, to, seen, with_fence != 0));
+        for (int i = 0; i < 64; i++) early += seen[i] == i + 1, bad += to[i] != i + 1;
+        T_CHECK(early == 64 * with_fence && !bad,
+                "fence %d: %d of 64 stores were there at once, %d never came", with_fence, early, bad);
+    }
+    uint32_t word = 0;
+    for (uint32_t i = 0; i < 7; i++) {
+        const uint32_t got = fx_ticket(&word, 2);
+        T_CHECK(got == i % 3, "ticket %u is %u", i, got);
+    }
 }
 
 void orders_differ_and_repeat()
@@ -202,6 +227,7 @@ int main()
 {
     right_kernels();
     races_show();
+    far_stores_need_fences();
     orders_differ_and_repeat();
     poison_shows();
     wrong_kernels();

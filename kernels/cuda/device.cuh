@@ -1,7 +1,8 @@
-/* What a device kernel may use: indices, shared memory, barriers, shuffles, atomics, launches. Two twins of every
- * word: under nvcc the real thing, otherwise kernels/twin/twin.cuh, which runs grid, CTAs and threads on the CPU, so
- * that every kernel is tested without a GPU from the very same source. Kernels use nothing of CUDA but through this
- * file; shared memory is one block per CTA; every loop that waits calls fx_pause(). */
+/* What a device kernel may use: indices, shared memory, barriers, shuffles, atomics, stores into other ranks' memory with
+ * fences and flags, a clock, launches. Two twins of every word: under nvcc the real thing, otherwise kernels/twin/twin.cuh,
+ * which runs grid, CTAs and threads on the CPU, so that every kernel is tested without a GPU from the very same source.
+ * Kernels use nothing of CUDA but through this file; shared memory is one block per CTA; every loop that waits calls
+ * fx_pause(). */
 #ifndef FX_KERNELS_CUDA_DEVICE_CUH
 #define FX_KERNELS_CUDA_DEVICE_CUH
 
@@ -63,6 +64,41 @@ template <class T> FX_DEVICE T fx_swap_xor(T v, int lanes)
 FX_DEVICE void fx_atomic_add(unsigned long long *p, unsigned long long v)
 {
     atomicAdd(p, v);
+}
+/* 0, 1, ... last, 0, ...: the value before. */
+FX_DEVICE uint32_t fx_ticket(uint32_t *p, uint32_t last)
+{
+    return atomicInc(p, last);
+}
+/* A store into another rank's memory; it has come there when its thread has passed a fence. */
+template <class T> FX_DEVICE void fx_put_far(T *p, const T &v)
+{
+    *p = v;
+}
+FX_DEVICE void fx_fence_system()
+{
+    __threadfence_system();
+}
+/* Flags that other devices and the host see: what came before a release is there after the acquire that reads it. */
+FX_DEVICE uint32_t fx_load_acquire(const uint32_t *p)
+{
+    uint32_t v;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+FX_DEVICE void fx_store_release(uint32_t *p, uint32_t v)
+{
+    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+FX_DEVICE uint64_t fx_clock_ns()
+{
+    uint64_t t;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+    return t;
+}
+FX_DEVICE void fx_pause()
+{
+    __nanosleep(32);
 }
 /* One rounding each, never fused. */
 FX_DEVICE float fx_mul(float a, float b)

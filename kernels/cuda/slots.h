@@ -5,6 +5,7 @@
 #define FX_KERNELS_CUDA_SLOTS_H
 
 #include "kernels/ops.h"
+#include "kernels/window.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,6 +48,15 @@ extern "C" {
      * *sum = a digest of n words of 16 bits */ \
     fx_status prefix##draw(fx_backend *, void *x, fx_dtype, int64_t n, uint64_t key, uint64_t first,                     \
                            float amp, float mean);                                                                       \
+    /* kernels/window.h */                                                                                               \
+    fx_status prefix##window_put(fx_backend *, const fx_window *, fx_tensor q, fx_tensor k, fx_tensor v,                 \
+                                 fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,                                  \
+                                 const fx_window_rows rows[FX_WINDOW_RUNS]);                                             \
+    fx_status prefix##window_wait(fx_backend *, const fx_window *);                                                      \
+    fx_status prefix##window_give_back(fx_backend *, const fx_window *, fx_tensor o, int64_t begin,                      \
+                                       int64_t count, const fx_window_owner *owners, int n, unsigned when);              \
+    fx_status prefix##window_collect(fx_backend *, const fx_window *, fx_tensor o, int64_t begin, int nth,               \
+                                     unsigned when);                                                                     \
     fx_status prefix##digest(fx_backend *, const uint16_t *x, int64_t n, unsigned long long *sum);
 
 FX_SLOTS_OF(fx_cuda_)

@@ -5,6 +5,8 @@
 
 #include <sched.h>
 #include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -18,7 +20,8 @@ namespace
 {
 
 enum { RESIDENT = 2, MAX_THREADS = 1024, STACK = 64 << 10, WARP = 32 };
-enum { MAX_SHARED = 227 << 10 }; /* bytes a CTA may ask for, sm_90 and sm_100 */
+enum { FAR = 256, FAR_US = 300 }; /* far stores under way at most; how late those without a fence are */
+enum { MAX_SHARED = 227 << 10 };  /* bytes a CTA may ask for, sm_90 and sm_100 */
 enum state { READY, AT_BARRIER, AT_SWAP, ENDED };
 
 /* ---- switching ---- */
@@ -79,6 +82,14 @@ struct fiber {
     cta *home;
     warp *group;
     state is;
+    uint64_t serial; /* no other fiber of the machine ever had it */
+};
+
+struct far_store {
+    uint64_t serial; /* of the fiber */
+    void *to;
+    size_t bytes;
+    unsigned char value[16];
 };
 
 struct cta {
@@ -95,7 +106,8 @@ struct machine {
     std::string fault;
     fiber *now;
     context scheduler;
-    uint64_t random;
+    uint64_t random, serial;
+    std::vector<far_store> far; /* under way */
     fx_twin_counts counts;
 
     ~machine()
@@ -120,6 +132,21 @@ uint64_t draw(machine &m)
     m.random ^= m.random >> 7;
     m.random ^= m.random << 17;
     return m.random;
+}
+
+void arrive(machine &m, size_t i)
+{
+    memcpy(m.far[i].to, m.far[i].value, m.far[i].bytes);
+    m.far[i] = m.far.back();
+    m.far.pop_back();
+}
+
+/* No fence has waited for these: they come after what its kernel has told others, in any order. */
+void arrive_late(machine &m)
+{
+    if (m.far.empty()) return;
+    usleep(FAR_US);
+    while (!m.far.empty()) arrive(m, draw(m) % m.far.size());
 }
 
 void give_up(machine &m, const char *what)
@@ -170,6 +197,7 @@ bool start(machine &m, cta &c, size_t slot, int64_t x, int64_t y, fx_dim3 grid, 
         if (!stack) return false;
         f.self = {(int)t, (int)threads, x, y, (int64_t)grid.x, base};
         f.home = &c;
+        f.serial = ++m.serial;
         f.group = &c.warps[t / WARP];
         f.group->lanes++;
         prepare(f.at, stack, run_fiber);
@@ -265,6 +293,31 @@ void fx_twin_pause()
     leave(mine());
 }
 
+void fx_twin_far(void *to, const void *from, size_t bytes)
+{
+    machine &m = mine();
+    far_store s = {m.now->serial, to, bytes, {}};
+    if (bytes > sizeof s.value) return give_up(m, "a far store of more than 16 bytes");
+    memcpy(s.value, from, bytes);
+    if (m.far.size() == FAR) arrive(m, draw(m) % FAR);
+    m.far.push_back(s);
+}
+
+void fx_twin_fence()
+{
+    machine &m = mine();
+    for (size_t i = m.far.size(); i--;)
+        if (m.far[i].serial == m.now->serial) arrive(m, i);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+uint64_t fx_twin_clock_ns()
+{
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* ---- the host's side ---- */
 
 void fx_twin_seed(uint64_t seed)
@@ -310,12 +363,14 @@ fx_status fx_twin_launch(const char *kernel, fx_dim3 grid, unsigned threads, siz
         FX_CHECK(memory, FX_ENOMEM, "%s: no memory for the stacks of its threads", kernel);
         if (live.empty()) break;
         if (!run_some(m, live)) {
+            m.far.clear();
             const std::string why = m.fault.empty() ? stuck(live) : m.fault;
             return FX_FAIL(FX_EDEVICE, "%s: %s", kernel, why.c_str());
         }
         for (size_t i = live.size(); i--;)
             if (live[i]->ended == (int)live[i]->fibers.size()) live.erase(live.begin() + (long)i);
     }
+    arrive_late(m);
     FX_CHECK(m.fault.empty(), FX_EDEVICE, "%s: %s", kernel, m.fault.c_str());
     return FX_OK;
 }

@@ -57,6 +57,11 @@ void fx_twin_barrier();
 /* Brings this lane's 8 bytes, takes those of lane ^ lanes, when all lanes of the warp have come. */
 uint64_t fx_twin_swap(uint64_t mine, int lanes);
 void fx_twin_pause();
+/* Stores into other ranks' memory wait here until their thread passes a fence, some until the launch has ended: what a
+ * missing fence would leave to chance is late. */
+void fx_twin_far(void *to, const void *from, size_t bytes);
+void fx_twin_fence();
+uint64_t fx_twin_clock_ns();
 
 FX_DEVICE int fx_tid()
 {
@@ -103,6 +108,35 @@ template <class T> FX_DEVICE T fx_swap_xor(T v, int lanes)
 FX_DEVICE void fx_atomic_add(unsigned long long *p, unsigned long long v)
 {
     __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
+FX_DEVICE uint32_t fx_ticket(uint32_t *p, uint32_t last)
+{
+    uint32_t seen = __atomic_load_n(p, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(p, &seen, seen >= last ? 0 : seen + 1, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+    }
+    return seen;
+}
+template <class T> FX_DEVICE void fx_put_far(T *p, const T &v)
+{
+    fx_twin_far(p, &v, sizeof v);
+}
+FX_DEVICE void fx_fence_system()
+{
+    fx_twin_fence();
+}
+FX_DEVICE uint32_t fx_load_acquire(const uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+FX_DEVICE void fx_store_release(uint32_t *p, uint32_t v)
+{
+    fx_twin_fence();
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+FX_DEVICE uint64_t fx_clock_ns()
+{
+    return fx_twin_clock_ns();
 }
 FX_DEVICE float fx_mul(float a, float b)
 {

@@ -1,0 +1,377 @@
+/* One mesh of ranks as threads (tests/t_scatter.cc): their windows, what one rank computes, and a rank's calls. */
+#ifndef FX_TESTS_SCATTER_RANKS_CUH
+#define FX_TESTS_SCATTER_RANKS_CUH
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/slots.h"
+#include "parallel/layout.h"
+#include "tests/test.h"
+
+namespace
+{
+
+typedef std::vector<uint16_t> values;
+enum {
+    KINDS = 5,
+    EDGE = 32,
+    POISON = 0xffff,
+    CANARY = 0x5aa5
+};                                              /* kinds of blocks; values before and behind a buffer */
+enum style { AT_ONCE, SINGLE, DOUBLE, STYLES }; /* how the graph puts and collects */
+
+struct job {
+    int ranks, ulysses;
+    fx_layout_kind kind;
+    int64_t rows[FX_SEGMENTS];
+    int heads, dim, epochs, ctas;
+    style how;
+    bool plain; /* no weights, no rotation */
+};
+
+uint32_t mixed(uint32_t a, uint32_t b)
+{
+    uint32_t x = a * 0x9e3779b9u ^ b * 0x85ebca6bu;
+    x = (x ^ x >> 15) * 0x2c1b3c6du;
+    return x ^ x >> 13;
+}
+
+struct buffer {
+    values all;
+    void open(int64_t n)
+    {
+        all.assign((size_t)n + 2 * EDGE, POISON);
+        for (int i = 0; i < EDGE; i++) all[(size_t)i] = all[(size_t)(n + EDGE + i)] = CANARY;
+    }
+    uint16_t *data() { return all.data() + EDGE; }
+    int64_t size() const { return (int64_t)all.size() - 2 * EDGE; }
+    void poison() { std::fill(all.begin() + EDGE, all.end() - EDGE, (uint16_t)POISON); }
+    bool edges_stand() const
+    {
+        for (int i = 0; i < EDGE; i++)
+            if (all[(size_t)i] != CANARY || all[all.size() - 1 - (size_t)i] != CANARY) return false;
+        return true;
+    }
+};
+
+/* ---- one mesh: what all ranks see, and what one rank computes ---- */
+
+struct rank_data {
+    buffer recv[FX_WINDOW_PARTS], output;
+    std::vector<uint32_t> counters, late;
+    uint32_t state[FX_WINDOW_STATE];
+    std::vector<int64_t> group_rows; /* joint rows of its group, in the group's order */
+    std::vector<fx_window_owner> owners;
+    int64_t begin[FX_SEGMENTS + 1]; /* of the group's segments */
+    int bad;
+    std::string why;
+};
+
+struct mesh {
+    job j;
+    fx_layout layout;
+    int64_t total;
+    std::vector<rank_data> rank;
+    std::vector<uint16_t *> recv, output;
+    std::vector<uint32_t *> counters;
+    std::vector<float> w[2], cs;                                              /* [D]; [total, D] */
+    values x[KINDS][FX_WINDOW_PARTS], want[KINDS][FX_WINDOW_PARTS], o[KINDS]; /* [total, H, D] */
+    uint64_t limit_ns = 10000000000u;
+};
+
+/* Attention's stand-in: a value of q with sums over all keys that tell each row by its place. */
+values attended(const uint16_t *q, int64_t rows, const uint16_t *k, const uint16_t *v, int64_t keys,
+                int width)
+{
+    values o((size_t)(rows * width));
+    for (int c = 0; c < width; c++) {
+        uint32_t sum = 0;
+        for (int64_t t = 0; t < keys; t++)
+            sum += (uint32_t)(2 * t + 1) * (k[t * width + c] + 77u * v[t * width + c]);
+        for (int64_t r = 0; r < rows; r++) o[(size_t)(r * width + c)] = (uint16_t)(q[r * width + c] + sum);
+    }
+    return o;
+}
+
+void compute_alone(mesh &m)
+{
+    const job &j = m.j;
+    for (int p = 0; p < 2; p++)
+        for (int i = 0; i < j.dim; i++) m.w[p].push_back(1 + 0.01f * (float)(i + 3 * p));
+    for (int64_t i = 0; i < m.total * j.dim; i++)
+        m.cs.push_back((float)(mixed((uint32_t)i, 5) % 2001) * 0.001f - 1);
+    const size_t n = (size_t)(m.total * j.heads * j.dim);
+    for (int e = 0; e < KINDS; e++) {
+        for (int p = 0; p < FX_WINDOW_PARTS; p++) {
+            for (size_t i = 0; i < n; i++)
+                m.x[e][p].push_back(
+                    fx_f32_to_bf16((float)(mixed((uint32_t)i, (uint32_t)(8 * e + p)) % 4001) * 0.001f - 2));
+            m.want[e][p] = m.x[e][p];
+            const fx_tensor x = fx_view3(m.x[e][p].data(), FX_BF16, m.total, j.heads, j.dim),
+                            y = fx_view3(m.want[e][p].data(), FX_BF16, m.total, j.heads, j.dim);
+            if (p == FX_WINDOW_V || j.plain) continue;
+            T_OK(fx_twin_qk_norm_rope(nullptr, y, x, fx_view1(m.w[p].data(), FX_F32, j.dim),
+                                      fx_view3(m.cs.data(), FX_F32, m.total, j.dim / 2, 2), 1e-6f));
+        }
+        m.o[e] = attended(m.want[e][FX_WINDOW_Q].data(), m.total, m.want[e][FX_WINDOW_K].data(),
+                          m.want[e][FX_WINDOW_V].data(), m.total, j.heads * j.dim);
+    }
+}
+
+void open_rank(mesh &m, int me)
+{
+    const job &j = m.j;
+    rank_data &r = m.rank[(size_t)me];
+    const int first = me - me % j.ulysses, per = j.heads / j.ulysses;
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        r.begin[s] = (int64_t)r.group_rows.size();
+        for (int u = first; u < first + j.ulysses; u++) {
+            const fx_range range = m.layout.part[u][s];
+            if (range.count)
+                r.owners.push_back(
+                    {(int64_t)r.group_rows.size(), range.count, fx_layout_local_start(&m.layout, u, s), u});
+            for (int64_t i = 0; i < range.count; i++)
+                r.group_rows.push_back(fx_layout_start(&m.layout, s) + range.begin + i);
+        }
+    }
+    r.begin[FX_SEGMENTS] = (int64_t)r.group_rows.size();
+    for (int p = 0; p < FX_WINDOW_PARTS; p++)
+        r.recv[p].open((p == FX_WINDOW_Q ? r.begin[FX_SEGMENTS] : m.total) * per * j.dim);
+    r.output.open(fx_layout_local(&m.layout, me) * j.heads * j.dim);
+    r.counters.assign((size_t)(FX_WINDOW_COUNTERS * j.ranks), 0);
+    r.late.assign((size_t)j.ranks, 0);
+}
+
+bool open_mesh(mesh &m, const job &j)
+{
+    m.j = j;
+    if (fx_layout_open(j.kind, j.ranks, j.rows, &m.layout) != FX_OK) return false;
+    m.total = fx_layout_total(&m.layout);
+    m.rank.resize((size_t)j.ranks);
+    for (int r = 0; r < j.ranks; r++) open_rank(m, r);
+    for (int p = 0; p < FX_WINDOW_PARTS; p++)
+        for (rank_data &r : m.rank) m.recv.push_back(r.recv[p].data());
+    for (rank_data &r : m.rank) m.output.push_back(r.output.data()), m.counters.push_back(r.counters.data());
+    compute_alone(m);
+    return true;
+}
+
+/* ---- a rank ---- */
+
+struct runner {
+    mesh &m;
+    int me;
+    rank_data &r;
+    fx_window w;
+    uint64_t random;
+    values mine[FX_WINDOW_PARTS], o; /* local rows of x; [local, H D + 8] */
+    std::vector<float> cs;
+
+    runner(mesh &m_, int me_, uint64_t seed)
+        : m(m_), me(me_), r(m_.rank[(size_t)me_]), random(seed * 977 + (uint64_t)me_ * 31 + 1)
+    {
+        w = {m.j.ranks,       m.j.ulysses,       me,      m.j.heads,     m.j.dim,    m.recv.data(),
+             m.output.data(), m.counters.data(), r.state, r.late.data(), m.limit_ns, m.j.ctas};
+        fx_twin_seed(random);
+    }
+    int64_t local() const { return fx_layout_local(&m.layout, me); }
+    void check(bool ok, const char *what)
+    {
+        if (!ok && !r.bad++) r.why = what;
+    }
+    void ok(fx_status st)
+    {
+        if (st) check(false, fx_error());
+    }
+    void dawdle()
+    {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        const unsigned n = (unsigned)(random >> 40);
+        if (n % 4 == 0) usleep(n / 4 % 300);
+    }
+
+    void take_rows(int kind)
+    {
+        const size_t width = (size_t)(m.j.heads * m.j.dim), dim = (size_t)m.j.dim;
+        cs.clear();
+        for (values &v : mine) v.clear();
+        for (int s = 0; s < FX_SEGMENTS; s++) {
+            const fx_range range = m.layout.part[me][s];
+            const size_t row = (size_t)(fx_layout_start(&m.layout, s) + range.begin), n = (size_t)range.count;
+            for (int p = 0; p < FX_WINDOW_PARTS; p++)
+                mine[p].insert(mine[p].end(), m.x[kind][p].begin() + (long)(row * width),
+                               m.x[kind][p].begin() + (long)((row + n) * width));
+            cs.insert(cs.end(), m.cs.begin() + (long)(row * dim), m.cs.begin() + (long)((row + n) * dim));
+        }
+    }
+
+    /* Rows of segment `seg` (or all) of these parts. */
+    void put(int seg, bool q, bool k, bool v)
+    {
+        fx_window_rows rows[FX_WINDOW_RUNS] = {};
+        const job &j = m.j;
+        const int64_t first = seg == FX_ALL ? 0 : fx_layout_local_start(&m.layout, me, seg);
+        int64_t n = 0;
+        for (int s = 0; s < FX_SEGMENTS; s++) {
+            const fx_range range = m.layout.part[me][s];
+            if (seg != FX_ALL && s != seg) continue;
+            int64_t q_row = r.begin[s];
+            for (int u = me - me % j.ulysses; u < me; u++) q_row += m.layout.part[u][s].count;
+            rows[s] = {n, range.count, q_row, fx_layout_start(&m.layout, s) + range.begin};
+            n += range.count;
+        }
+        fx_tensor x[FX_WINDOW_PARTS];
+        for (int p = 0; p < FX_WINDOW_PARTS; p++)
+            x[p] = fx_rows(fx_view3(mine[p].data(), FX_BF16, local(), j.heads, j.dim), first, n);
+        const fx_tensor none = fx_none(), turn = fx_view3(cs.data() + first * j.dim, FX_F32, n, j.dim / 2, 2);
+        ok(fx_twin_window_put(nullptr, &w, q ? x[0] : none, k ? x[1] : none, v ? x[2] : none,
+                              j.plain ? none : fx_view1(m.w[0].data(), FX_F32, j.dim),
+                              j.plain ? none : fx_view1(m.w[1].data(), FX_F32, j.dim), j.plain ? none : turn,
+                              1e-6f, rows));
+    }
+
+    void put_all()
+    {
+        if (m.j.how == AT_ONCE) return put(FX_ALL, true, true, true);
+        if (m.j.how == SINGLE) {
+            put(FX_ALL, false, true, true);
+            dawdle();
+            return put(FX_ALL, true, false, false);
+        }
+        for (int s = FX_SEGMENTS; s--;) {
+            put(s, false, true, true);
+            dawdle();
+            put(s, true, false, false);
+        }
+    }
+
+    /* This rank's heads of whole rows. */
+    bool equal(const uint16_t *got, const values &whole, const int64_t *joint, int64_t n) const
+    {
+        const int width = m.j.heads * m.j.dim, part = width / m.j.ulysses;
+        for (int64_t i = 0; i < n; i++)
+            if (memcmp(got + i * part,
+                       &whole[(size_t)((joint ? joint[i] : i) * width + me % m.j.ulysses * part)],
+                       (size_t)part * 2))
+                return false;
+        return true;
+    }
+
+    void check_received(int kind)
+    {
+        const int64_t n = (int64_t)r.group_rows.size();
+        check(equal(r.recv[0].data(), m.want[kind][0], r.group_rows.data(), n), "q differs");
+        check(equal(r.recv[1].data(), m.want[kind][1], nullptr, m.total), "k differs");
+        check(equal(r.recv[2].data(), m.want[kind][2], nullptr, m.total), "v differs");
+    }
+
+    void give_back(const values &group_o, int seg, unsigned when)
+    {
+        const int64_t rows = r.begin[FX_SEGMENTS];
+        int64_t begin = seg == FX_ALL ? 0 : r.begin[seg], end = seg == FX_ALL ? rows : r.begin[seg + 1];
+        const fx_tensor t =
+            fx_view3(const_cast<uint16_t *>(group_o.data()), FX_BF16, rows, m.j.heads / m.j.ulysses, m.j.dim);
+        ok(fx_twin_window_give_back(nullptr, &w, t, begin, end - begin, r.owners.data(), (int)r.owners.size(),
+                                    when));
+    }
+
+    void collect(int seg, int nth, unsigned when)
+    {
+        const int64_t width = m.j.heads * m.j.dim,
+                      begin = seg == FX_ALL ? 0 : fx_layout_local_start(&m.layout, me, seg),
+                      count = seg == FX_ALL ? local() : m.layout.part[me][seg].count;
+        const fx_tensor whole = fx_cols(fx_view2(o.data(), FX_BF16, local(), width + 8), 0, width);
+        ok(fx_twin_window_collect(nullptr, &w, fx_rows(whole, begin, count), begin, nth, when));
+    }
+
+    void back_and_forth(const values &group_o)
+    {
+        const bool apart = m.j.how == DOUBLE;
+        if (m.j.ulysses == 1 &&
+            m.j.how == SINGLE) { /* its own output: the others are only told that k and v are free */
+            const size_t width = (size_t)(m.j.heads * m.j.dim);
+            o.clear();
+            for (size_t i = 0; i < group_o.size(); i++) {
+                o.push_back(group_o[i]);
+                if (i % width == width - 1) o.insert(o.end(), 8, (uint16_t)POISON);
+            }
+            return ok(fx_twin_window_give_back(nullptr, &w, fx_none(), 0, 0, nullptr, 0,
+                                               FX_WINDOW_FIRST | FX_WINDOW_LAST));
+        }
+        o.assign((size_t)(local() * (m.j.heads * m.j.dim + 8)), POISON);
+        if (!apart) {
+            give_back(group_o, FX_ALL, FX_WINDOW_FIRST | FX_WINDOW_LAST);
+            dawdle();
+            return collect(FX_ALL, 1, FX_WINDOW_LAST);
+        }
+        for (int s = 0; s < FX_SEGMENTS; s++)
+            give_back(group_o, s,
+                      (s ? 0u : (unsigned)FX_WINDOW_FIRST) | (s == 2 ? (unsigned)FX_WINDOW_LAST : 0u));
+        dawdle();
+        for (int i = 0; i < FX_SEGMENTS; i++) { /* in another order */
+            const int s = (i + me) % FX_SEGMENTS;
+            collect(s, s + 1, i == 2 ? (unsigned)FX_WINDOW_LAST : 0u);
+            dawdle();
+        }
+    }
+
+    void check_output(int kind)
+    {
+        const size_t width = (size_t)(m.j.heads * m.j.dim);
+        size_t row = 0;
+        for (int s = 0; s < FX_SEGMENTS; s++)
+            for (int64_t i = 0; i < m.layout.part[me][s].count; i++, row++) {
+                const size_t joint = (size_t)(fx_layout_start(&m.layout, s) + m.layout.part[me][s].begin + i);
+                check(!memcmp(&o[row * (width + 8)], &m.o[kind][joint * width], width * 2),
+                      "the output differs");
+                for (size_t c = 0; c < 8; c++)
+                    check(o[row * (width + 8) + width + c] == POISON, "columns beside o");
+            }
+    }
+
+    void block(int kind)
+    {
+        take_rows(kind);
+        dawdle();
+        put_all();
+        ok(fx_twin_window_wait(nullptr, &w));
+        dawdle();
+        check_received(kind);
+        const values group_o = attended(r.recv[0].data(), r.begin[FX_SEGMENTS], r.recv[1].data(),
+                                        r.recv[2].data(), m.total, m.j.heads / m.j.ulysses * m.j.dim);
+        for (buffer &b : r.recv) b.poison(); /* nobody else may write before the next call */
+        back_and_forth(group_o);
+        check_output(kind);
+    }
+
+    /* Outputs alone: nothing but the counters keeps ranks from being a block ahead. */
+    void only_outputs(int kind)
+    {
+        const int part = m.j.heads / m.j.ulysses * m.j.dim, width = m.j.heads * m.j.dim;
+        values group_o;
+        for (int64_t joint : r.group_rows)
+            for (int c = 0; c < part; c++)
+                group_o.push_back(m.o[kind][(size_t)(joint * width + me % m.j.ulysses * part + c)]);
+        dawdle();
+        back_and_forth(group_o);
+        check_output(kind);
+    }
+};
+
+void at_once(mesh &m, const std::function<void(int)> &rank)
+{
+    std::vector<std::thread> threads;
+    for (int r = 0; r < m.j.ranks; r++) threads.emplace_back(rank, r);
+    for (std::thread &t : threads) t.join();
+}
+
+} // namespace
+
+#endif
