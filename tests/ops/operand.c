@@ -70,11 +70,11 @@ static int64_t place(fx_tensor *t, view_kind view, int64_t *offset)
         extent += t->shape[d] > 0 ? (t->shape[d] - 1) * step : 0;
         step *= t->shape[d];
         if (i == 1 && view != PLAIN && !(view == INNER && t->ndim > 2))
-            step = view == WIDE ? 3 * step : step + 7;
+            step = view == WIDE ? 3 * step : view == GAPS ? step + 4 : step + 7;
         else if (i > 1 && (view == HEADS || view == MAJOR || view == INNER))
             step += 3;
     }
-    *offset = view == PLAIN ? 0 : view == WIDE ? t->shape[t->ndim - 1] : 3;
+    *offset = view == PLAIN || view == GAPS ? 0 : view == WIDE ? t->shape[t->ndim - 1] : 3;
     return extent;
 }
 

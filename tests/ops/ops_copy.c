@@ -46,8 +46,8 @@ static void copy_setup(trial *t)
     const int dims = c->k ? 3 : 2;
     const fx_dtype x = pick(c->variant, t->x_dtype), y = pick(c->variant >> 1, t->y_dtype);
     fill(t, add_operand(t, "x", IN, x, c->view, dims, c->t, c->c, c->k), t->kind);
-    add_operand(t, "y", OUT, y, c->view == REVERSED || c->view == PLAIN || c->view == INNER ? PLAIN : ROWS,
-                dims, c->t, c->c, c->k);
+    const bool dense = c->view == REVERSED || c->view == PLAIN || c->view == GAPS || c->view == INNER;
+    add_operand(t, "y", OUT, y, dense ? PLAIN : ROWS, dims, c->t, c->c, c->k);
     t->scale = c->variant & 1 ? 1 / 0.3611f : 1;
     t->add = c->variant & 1 ? 0.1159f : 0;
     t->split_rows = c->t;

@@ -32,6 +32,7 @@ typedef enum {
     INNER,    /* three dims: the last one padded, the outer two follow each other */
     HEADS,    /* token and head strides both padded */
     MAJOR,    /* [H,T,D] in memory, seen as [T,H,D] */
+    GAPS,     /* 4 elements between rows, the first of which is aligned */
     REVERSED, /* all strides reversed, the last dim not dense */
     SAMPLED   /* t rows at once; 64 of them are judged (sampled.c) */
 } view_kind;
