@@ -28,9 +28,8 @@ static inline float value(uint64_t key, uint64_t i, float amp, float add)
     uint64_t z = key + (i + 1) * golden;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    const float u =
-        (float)(int32_t)(z >> 40) * 0x1p-24f; /* 24 bits: the signed conversion is the cheap one */
+    /* splitmix64's last step, z ^ (z >> 31), changes no bit that is used; the signed conversion is the cheap one */
+    const float u = (float)(int32_t)(z >> 40) * 0x1p-24f;
     return (2.0f * u - 1.0f) * amp + add;
 }
 
