@@ -105,9 +105,10 @@ static fx_status guard_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, 
     return with_canaries(CALL(conv2d_scratch, y, x, w, b, stride, pad, bytes), bytes);
 }
 
-static fx_status guard_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+static fx_status guard_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                         fx_tensor v, fx_tensor bias, size_t *bytes)
 {
-    return with_canaries(CALL(attention_scratch, o, q, k, bytes), bytes);
+    return with_canaries(CALL(attention_scratch, o, lse, q, k, v, bias, bytes), bytes);
 }
 
 /* ---- ops ---- */
@@ -141,7 +142,7 @@ static fx_status guard_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_
 {
     fx_watch seen = watch(be, "attention");
     size_t bytes = 0;
-    FX_TRY(CALL(attention_scratch, o, q, k, &bytes));
+    FX_TRY(CALL(attention_scratch, o, lse, q, k, v, bias, &bytes));
     SCRATCH(scratch, bytes);
     IN(q), IN(k), IN(v), IN_INF(bias), OUT(o), OUT_INF(lse);
     WATCHED(CALL(attention, o, lse, q, k, v, bias, scale, fx_watch_scratch(&seen)));

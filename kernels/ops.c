@@ -133,7 +133,7 @@ fx_status fx_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, 
     size_t bytes = 0;
     void *scratch = NULL;
     fx_status st;
-    FX_TRY_OUT(be->ops->attention_scratch(be, o, q, k, &bytes));
+    FX_TRY_OUT(be->ops->attention_scratch(be, o, lse, q, k, v, bias, &bytes));
     FX_TRY_OUT(take_scratch(be, "attention", bytes, &scratch));
     FX_TRY_OUT(be->ops->attention(be, o, lse, q, k, v, bias, scale, scratch));
 out:

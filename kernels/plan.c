@@ -52,11 +52,12 @@ static fx_status plan_conv2d_scratch(fx_backend *be, fx_tensor y, fx_tensor x, f
     return FX_OK;
 }
 
-static fx_status plan_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+static fx_status plan_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                        fx_tensor v, fx_tensor bias, size_t *bytes)
 {
     fx_backend *inner = inner_of(be);
     *bytes = 0;
-    if (inner) FX_TRY(inner->ops->attention_scratch(inner, o, q, k, bytes));
+    if (inner) FX_TRY(inner->ops->attention_scratch(inner, o, lse, q, k, v, bias, bytes));
     state_of(be)->scratch = *bytes;
     return FX_OK;
 }

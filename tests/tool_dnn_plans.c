@@ -94,14 +94,15 @@ static fx_status convolution(fx_backend *be, fx_tensor y, fx_tensor x, fx_weight
     return FX_OK;
 }
 
-static fx_status attention(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+static fx_status attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
+                           fx_tensor bias, size_t *bytes)
 {
     const fx_dnn_plan *before = device.dnn_plans;
     fx_dnn_plan *plan = NULL;
     char what[128], native[16];
-    FX_TRY(fx_cuda_attention_scratch(be, o, q, k, bytes));
-    if (q.shape[2] == 64) return FX_OK; /* text encoders, whose biases take two products */
-    FX_TRY(fx_cuda_attention_plan(&device, o, fx_none(), q, k, k, fx_none(), &plan));
+    FX_TRY(fx_cuda_attention_scratch(be, o, lse, q, k, v, bias, bytes));
+    if (fx_present(bias)) return FX_OK; /* text encoders: two products */
+    FX_TRY(fx_cuda_attention_plan(&device, o, lse, q, k, v, bias, &plan));
     snprintf(what, sizeof what, "attention %lld x %lld, %lld heads of %lld", (long long)q.shape[0],
              (long long)k.shape[0], (long long)q.shape[1], (long long)q.shape[2]);
     snprintf(native, sizeof native, "_sm%d_", device.sm);
@@ -151,7 +152,7 @@ static fx_status plan_pictures(fx_backend *be, bool all)
             convolutions = all || ranks == (i ? 8 : 1);
             FX_TRY(fx_mesh_make(ranks, (int)m.dit_config.heads, 0, 0, &opt.mesh));
             for (int rank = 0; rank < ranks; rank++)
-                FX_TRY(fx_session_plan(&m, be, rank, ranks, &opt, sizes[i], &bytes));
+                FX_TRY(fx_session_plan(&m, be, rank, ranks, &opt, sizes[i], NULL, &bytes));
         }
     fx_model_close(&m);
     return FX_OK;

@@ -35,9 +35,10 @@ static void plan_panels(const fx_backend *be, fx_attn *a)
     a->group = least(a->heads, wanted);
 }
 
-fx_status fx_cpu_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+fx_status fx_cpu_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                   fx_tensor v, fx_tensor bias, size_t *bytes)
 {
-    (void)o;
+    (void)o, (void)lse, (void)v, (void)bias;
     fx_attn a = {.cpu = fx_cpu_of(be), .heads = q.shape[1], .dim = q.shape[2], .tk = k.shape[0]};
     plan_panels(be, &a);
     *bytes = (size_t)(a.group * (a.k_bytes + a.v_bytes));

@@ -122,7 +122,8 @@ fx_status fx_cpu_linear_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weigh
                                 size_t *bytes);
 fx_status fx_cpu_conv2d_scratch(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,
                                 const int pad[4], size_t *bytes);
-fx_status fx_cpu_attention_scratch(fx_backend *, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes);
+fx_status fx_cpu_attention_scratch(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                   fx_tensor v, fx_tensor bias, size_t *bytes);
 fx_status fx_cpu_linear(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, fx_act,
                         void *scratch);
 fx_status fx_cpu_conv2d(fx_backend *, fx_tensor y, fx_tensor x, fx_weight w, fx_tensor b, int stride,

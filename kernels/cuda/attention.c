@@ -198,11 +198,14 @@ static fx_status values(fx_backend *be, fx_tensor o, fx_tensor p, fx_tensor v)
 
 static const fx_products products = {scores, fx_cuda_softmax, values};
 
-fx_status fx_cuda_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+fx_status fx_cuda_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                    fx_tensor v, fx_tensor bias, size_t *bytes)
 {
-    (void)be, (void)o;
-    *bytes = fx_products_scratch(q, k, SCORES);
-    if (q.shape[0] == 1 && *bytes < twice_bytes(q)) *bytes = twice_bytes(q);
+    fx_dnn_plan *plan;
+    *bytes = is_fused(o, lse, q, k, v, bias) ? 0 : fx_products_scratch(q, k, SCORES);
+    if (*bytes || q.shape[0] != 1)
+        return *bytes ? FX_OK : fx_cuda_attention_plan(fx_cuda_of(be), o, lse, q, k, v, bias, &plan);
+    *bytes = twice_bytes(q);
     return FX_OK;
 }
 

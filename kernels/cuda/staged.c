@@ -130,9 +130,10 @@ static fx_status no_scratch_conv(fx_backend *be, fx_tensor y, fx_tensor x, fx_we
     *bytes = 0;
     return FX_OK;
 }
-static fx_status no_scratch_attention(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+static fx_status no_scratch_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                      fx_tensor v, fx_tensor bias, size_t *bytes)
 {
-    (void)be, (void)o, (void)q, (void)k;
+    (void)be, (void)o, (void)lse, (void)q, (void)k, (void)v, (void)bias;
     *bytes = 0;
     return FX_OK;
 }
@@ -175,7 +176,7 @@ static fx_status attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor
     char *scratch = NULL;
     (void)unused;
     PUT(&o, &lse, &q, &k, &v, &bias);
-    FX_TRY(fx_cuda_attention_scratch(cuda, o, q, k, &bytes));
+    FX_TRY(fx_cuda_attention_scratch(cuda, o, lse, q, k, v, bias, &bytes));
     FX_TRY(take(staged_of(be), bytes, 0, &scratch));
     FX_TRY(fx_cuda_attention(cuda, o, lse, q, k, v, bias, scale, scratch));
     FX_TRY(get(be, o));

@@ -6,9 +6,10 @@
 #include <math.h>
 
 /* One row of Tk scores. Heads run in parallel, and no more than H threads can work. */
-fx_status fx_ref_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor q, fx_tensor k, size_t *bytes)
+fx_status fx_ref_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
+                                   fx_tensor v, fx_tensor bias, size_t *bytes)
 {
-    (void)be, (void)o;
+    (void)be, (void)o, (void)lse, (void)v, (void)bias;
     *bytes = (size_t)(q.shape[1] * k.shape[0]) * sizeof(double);
     return FX_OK;
 }

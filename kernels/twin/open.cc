@@ -111,7 +111,8 @@ fx_status values(fx_backend *, fx_tensor o, fx_tensor p, fx_tensor v)
 
 const fx_products products = {scores, fx_twin_softmax, values};
 
-fx_status attention_scratch(fx_backend *, fx_tensor, fx_tensor q, fx_tensor k, size_t *bytes)
+fx_status attention_scratch(fx_backend *, fx_tensor, fx_tensor, fx_tensor q, fx_tensor k, fx_tensor,
+                            fx_tensor, size_t *bytes)
 {
     *bytes = fx_products_scratch(q, k, SCORES);
     return FX_OK;
