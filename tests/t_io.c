@@ -67,6 +67,11 @@ static void t_json_numbers(const fx_config *c)
     T_CHECK(fx_config_real(c, "shift", 0, 2, NULL, &d) == FX_OK && d == 1.15, "%g", d);
     T_CHECK(fx_config_real(c, "layers", 0, 20, NULL, &d) == FX_OK && d == 19, "an integer is a number");
     T_CHECK(fx_config_real(c, "absent", 0, 2, &half, &d) == FX_OK && d == 0.5, "fallback");
+    T_CHECK(fx_config_real(c, "layers", 19, 20, NULL, &d) == FX_OK &&
+                fx_config_real(c, "layers", 18, 19, NULL, &d) == FX_OK &&
+                fx_config_int(c, "layers", 19, 20, NULL, &i) == FX_OK &&
+                fx_config_int(c, "layers", 18, 19, NULL, &i) == FX_OK,
+            "both ends are allowed");
     T_REFUSED(fx_config_real(c, "shift", 0, 1, NULL, &d), FX_EFORMAT, "from 0 to 1", "1.15");
     T_CHECK(fx_config_ints(c, "axes", 4, 2, 64, &n, list) == FX_OK && n == 3 && list[2] == 56, "list");
     T_REFUSED(fx_config_ints(c, "axes", 2, 2, 64, &n, list), FX_EFORMAT, "1 to 2 integers", "[16,56,56]");
