@@ -100,6 +100,27 @@ static void run_attention(const call *a)
                       fx_heads(fx_cols(a->y, C, C), HEADS), fx_heads(fx_cols(a->y, 2 * C, C), HEADS),
                       fx_none(), 1 / sqrtf(HEAD)));
 }
+/* As many heads as a rank of several has. */
+static int64_t some_heads;
+static void run_some_heads(const call *a)
+{
+    const int64_t width = some_heads * HEAD;
+    must(fx_attention(be, fx_heads(a->z, some_heads), fx_none(),
+                      fx_heads(fx_cols(a->y, 0, width), some_heads),
+                      fx_heads(fx_cols(a->y, width, width), some_heads),
+                      fx_heads(fx_cols(a->y, 2 * width, width), some_heads), fx_none(), 1 / sqrtf(HEAD)));
+}
+static void few_heads(int64_t rows)
+{
+    for (some_heads = HEADS / 2; some_heads >= 3; some_heads /= 2) {
+        char name[64];
+        const int64_t width = some_heads * HEAD;
+        const call a = {.y = filled(FX_BF16, rows, 3 * width, 1), .z = filled(FX_BF16, rows, width, 1)};
+        snprintf(name, sizeof name, "attention, %d rows, %d heads x 128", (int)rows, (int)some_heads);
+        report(name, 4.0 * (double)rows * (double)rows * (double)width, 0, 0, run_some_heads, &a);
+        fx_cuda_free(be, a.y.data), fx_cuda_free(be, a.z.data);
+    }
+}
 static void run_norm_mod(const call *a)
 {
     must(fx_norm_mod(be, a->z, a->x, fx_row(a->c, 0), fx_row(a->c, 1), 1e-6f));
@@ -193,6 +214,8 @@ int main(int argc, char **argv)
     row_ops(rows);
     printf("step of %d double + %d single blocks, ops one after the other: %.2f ms\n", DOUBLE, SINGLE,
            step_s * 1e3);
+    few_heads(rows);
+    few_heads(1024 + TEXT);
     keep_biases = false;
     linear(rows, MLP, C, FX_ACT_GELU_TANH, true, 0); /* with a last pass of its own, then with none */
     linear(rows, MLP, C, FX_ACT_NONE, false, 0);
