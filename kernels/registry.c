@@ -217,24 +217,40 @@ fx_status fx_device_constant(fx_backend *be, const void *device, const float *ho
     return FX_OK;
 }
 
-/* ---- the exchange by kernels: of backends that have these ---- */
+/* ---- the exchange by kernels ---- */
 
+typedef struct window_calls {
+    __typeof__(fx_window_put) *put;
+    __typeof__(fx_window_wait) *wait;
+    __typeof__(fx_window_give_back) *give_back;
+    __typeof__(fx_window_collect) *collect;
+} window_calls;
+
+static const window_calls *window_calls_of(const fx_backend *be)
+{
 #if FX_HAVE_CUDA
-#define CUDA_CALL(op, be, ...)                                                                               \
-    if (fx_on_device(be)) return fx_cuda_window_##op(be, __VA_ARGS__);
-#else
-#define CUDA_CALL(op, be, ...)
+    static const window_calls cuda = {fx_cuda_window_put, fx_cuda_window_wait, fx_cuda_window_give_back,
+                                      fx_cuda_window_collect};
+    if (fx_on_device(be)) return &cuda;
 #endif
 #if FX_HAVE_TWIN
-#define TWIN_CALL(op, be, ...)                                                                               \
-    if (strcmp((be)->ops->name, "twin") == 0) return fx_twin_window_##op(be, __VA_ARGS__);
-#else
-#define TWIN_CALL(op, be, ...)
+    static const window_calls twin = {fx_twin_window_put, fx_twin_window_wait, fx_twin_window_give_back,
+                                      fx_twin_window_collect};
+    if (be->dtype == FX_BF16 && strcmp(be->ops->name, "twin") == 0) return &twin;
 #endif
+    (void)be;
+    return NULL;
+}
+
+bool fx_window_kernels(const fx_backend *be)
+{
+    return window_calls_of(be) != NULL;
+}
+
 #define WINDOW_CALL(op, be, ...)                                                                             \
-    CUDA_CALL(op, be, __VA_ARGS__)                                                                           \
-    TWIN_CALL(op, be, __VA_ARGS__)                                                                           \
-    return FX_FAIL(FX_EDEVICE, "backend %s has no kernels for the exchange", (be)->ops->name)
+    const window_calls *calls = window_calls_of(be);                                                         \
+    FX_CHECK(calls, FX_EDEVICE, "backend %s has no kernels for the exchange", (be)->ops->name);              \
+    return calls->op(be, __VA_ARGS__)
 
 fx_status fx_window_put(fx_backend *be, const fx_window *w, fx_tensor q, fx_tensor k, fx_tensor v,
                         fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,

@@ -54,6 +54,7 @@ typedef struct fx_window_owner {
     int32_t rank;
 } fx_window_owner;
 
+bool fx_window_kernels(const fx_backend *); /* it has them */
 /* q, k, v[T, heads, head_dim] bf16 or absent (head_dim dense, all in chunks of 16 bytes): q and k as fx_qk_norm_rope makes
  * them, with its bits, v as it is. rows: all of T, rising. */
 fx_status fx_window_put(fx_backend *, const fx_window *, fx_tensor q, fx_tensor k, fx_tensor v, fx_tensor w_q,
