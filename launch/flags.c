@@ -63,8 +63,10 @@ const fx_flag fx_flags[] = {
            "auto and on: any mesh gives the bytes of one rank; off: ring meshes pass keys and values on, "
            "less memory",
            SHAPES, false),
-    CHOICE("exchange", exchange, "auto|peer|nccl", "auto",
-           "between GPUs: copies into the peer's memory (auto, on one node), or NCCL", RUNS, false),
+    CHOICE("exchange", exchange, "auto|peer|nccl|lsa", "auto",
+           "between GPUs: copies into the peer's memory (auto, on one node), NCCL, or attention's rows by "
+           "kernels",
+           RUNS, false),
     SWITCH("no-graphs", 0, no_graphs,
            "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "
            "graph)",

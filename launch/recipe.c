@@ -86,6 +86,7 @@ fx_pipeline_options fx_recipe_pipeline(const fx_options *o)
     p.record = !o->no_graphs;
     p.exchange = !strcmp(o->exchange, "peer")   ? FX_WIRE_PEER
                  : !strcmp(o->exchange, "nccl") ? FX_WIRE_NCCL
+                 : !strcmp(o->exchange, "lsa")  ? FX_WIRE_LSA
                                                 : FX_WIRE_AUTO;
     return p;
 }

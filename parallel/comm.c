@@ -301,6 +301,7 @@ static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
     int left, before = -1;
     FX_TRY(look(c, slot, &left));
     if (!left) return FX_OK;
+    if (left < 0) return deadline_error(c, slot);
     const double begin = fx_now_s();
     double start = begin, last = begin, moved = begin; /* start of the deadline, last look, last progress */
     while (left) {
@@ -308,6 +309,7 @@ static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
         const double now = fx_now_s();
         if (now - last > 1) start += now - last; /* this process was stopped; that is not the peers' fault */
         last = now;
+        if (left < 0) return deadline_error(c, slot);
         if (left != before) moved = now;
         before = left;
         if (!left) break;
@@ -345,6 +347,19 @@ fx_status fx_comm_wait(fx_comm *c, fx_ticket *t)
 fx_comm *fx_comm_rows(fx_comm *c)
 {
     return c->rows ? c->rows : c;
+}
+
+fx_status fx_comm_check(fx_comm *c)
+{
+    fx_comm *rows = fx_comm_rows(c);
+    if (c->family->failed != FX_OK) return c->family->failed;
+    return rows->ops->gave_up && rows->ops->gave_up(rows) ? stick(rows, deadline_error(rows, -1)) : FX_OK;
+}
+
+void fx_comm_note_sent(fx_comm *c, uint64_t bytes, uint64_t transfers)
+{
+    c->family->stats.bytes_sent += bytes;
+    c->family->stats.transfers += transfers;
 }
 
 fx_status fx_comm_settle(fx_comm *c)

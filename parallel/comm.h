@@ -35,8 +35,8 @@ typedef struct fx_xfer {
 typedef enum { FX_SUM, FX_MIN, FX_MAX } fx_reduce;
 
 /* How rows in device memory move: by copy engines into the peer's memory on one node and by NCCL otherwise, or by the one
- * that is named. */
-typedef enum { FX_WIRE_AUTO, FX_WIRE_PEER, FX_WIRE_NCCL } fx_wire;
+ * that is named. LSA: attention's by kernels that write there (parallel/window.c), all else by copy engines. */
+typedef enum { FX_WIRE_AUTO, FX_WIRE_PEER, FX_WIRE_NCCL, FX_WIRE_LSA } fx_wire;
 
 typedef struct fx_comm_stats {
     uint64_t bytes_sent; /* to other ranks */
@@ -63,6 +63,10 @@ fx_comm *fx_comm_rows(fx_comm *);
 /* Waits on the host, with deadline and stop flag, until all that was posted on fx_comm_rows has arrived: before the host
  * waits for the device in any other way, which would have neither. */
 fx_status fx_comm_settle(fx_comm *);
+/* Without waiting: FX_ECOMM, with its name, when a device has waited in vain for another rank. */
+fx_status fx_comm_check(fx_comm *);
+/* Work that is played again (kernels/record.h) sends what it sent when it was recorded. */
+void fx_comm_note_sent(fx_comm *, uint64_t bytes, uint64_t transfers);
 
 fx_status fx_comm_broadcast(fx_comm *, int root, void *data, size_t bytes);
 fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_t bytes[],

@@ -37,6 +37,7 @@ typedef struct fx_comm_ops {
                       const fx_xfer recv[]);
     /* Moves things on. *left = transfers of the slot that are not complete. */
     fx_status (*test)(fx_comm *, int slot, int *left);
+    bool (*gave_up)(const fx_comm *); /* the device has waited in vain; NULL: it never waits by itself */
     /* Marks late[rank of this comm] for each peer the slot still waits for. */
     void (*late)(const fx_comm *, int slot, bool late[]);
     fx_status (*attach)(
@@ -48,12 +49,22 @@ typedef struct fx_comm_ops {
     fx_status (*progress)(fx_comm *);
     /* Memory that is not the host's: a copy of this rank's own rows, in stream order; NULL: memmove. */
     fx_status (*copy)(fx_comm *, void *to, const void *from, size_t bytes);
-    /* The same: *left = transfers that have not arrived in fact, where `test` only puts them in order; NULL: test tells. late()
-     * of slot -1 names their peers. */
+    /* The same: *left = transfers that have not arrived in fact, where `test` only puts them in order; NULL: test tells; -1:
+     * the device has given up waiting, the deadline is over. late() of slot -1 names their peers. */
     fx_status (*drain)(fx_comm *, int *left);
     void (*collective)(fx_comm *, const char *name,
                        size_t bytes); /* dry: one that was called, and is not done */
 } fx_comm_ops;
+
+/* What kernels need that write into the other ranks' memory (kernels/window.h); addresses as this rank's kernels use them. */
+typedef struct fx_reach {
+    char *base, **bases; /* registered memory: this rank's, NULL: none now; [size] */
+    uint32_t **counters; /* [size] FX_WINDOW_COUNTERS * size words of each rank */
+    uint32_t *state;     /* FX_WINDOW_STATE words of this rank */
+    uint32_t *late;      /* [size], readable by the host too */
+    void *tables;        /* FX_REACH_TABLES * size bytes of this rank */
+} fx_reach;
+enum { FX_REACH_TABLES = 256 };
 
 struct fx_comm {
     const fx_comm_ops *ops;
@@ -65,10 +76,11 @@ struct fx_comm {
         uint32_t generation;
         bool busy;
     } slot[FX_COMM_SLOTS];
-    void *transport; /* per communicator */
-    fx_comm *rows;   /* for a device's memory, or NULL */
-    fx_xfer *list;   /* [2 * size] sends and receives of a collective */
-    void *scratch;   /* values of a reduction; grows */
+    void *transport;       /* per communicator */
+    fx_comm *rows;         /* for a device's memory, or NULL */
+    const fx_reach *reach; /* attention's rows go by kernels; NULL: by transfers */
+    fx_xfer *list;         /* [2 * size] sends and receives of a collective */
+    void *scratch;         /* values of a reduction; grows */
     size_t scratch_bytes;
 };
 

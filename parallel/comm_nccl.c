@@ -36,6 +36,7 @@ struct rows_transport {
     cudaEvent_t done[FX_COMM_SLOTS]; /* of a slot's transfers */
     fx_peers *peers;                 /* copy engines, or NULL */
     bool *peer;                      /* [size] of transfers since the last drain */
+    bool kernels, marked; /* attention's rows go by kernels; `last` is at the end of what is drained */
 };
 
 static rows_transport *transport_of(const fx_comm *c)
@@ -114,13 +115,22 @@ static fx_status rows_test(fx_comm *c, int slot, int *left)
     return cuda_error(cudaEventRecord(t->last, t->compute), "cudaEventRecord");
 }
 
+static bool rows_gave_up(const fx_comm *c)
+{
+    return transport_of(c)->kernels && fx_peers_gave_up(transport_of(c)->peers);
+}
+
 static fx_status rows_drain(fx_comm *c, int *left)
 {
     rows_transport *t = transport_of(c);
     ncclResult_t r = ncclSuccess;
     *left = 0;
     if (!t->nccl) return FX_OK;
+    if (t->kernels && !t->marked) FX_TRY(cuda_error(cudaEventRecord(t->last, t->compute), "cudaEventRecord"));
+    t->marked = true;
     const cudaError_t e = cudaEventQuery(t->last);
+    if (rows_gave_up(c)) *left = -1;
+    if (*left < 0) return FX_OK;
     if (e == cudaErrorNotReady) {
         *left = 1;
         const ncclResult_t asked = ncclCommGetAsyncError(t->nccl, &r);
@@ -128,6 +138,7 @@ static fx_status rows_drain(fx_comm *c, int *left)
         return r == ncclSuccess || r == ncclInProgress ? FX_OK : nccl_error(t, r, "a transfer");
     }
     memset(t->peer, 0, (size_t)c->size);
+    t->marked = false;
     return cuda_error(e, "a transfer");
 }
 
@@ -136,6 +147,7 @@ static void rows_late(const fx_comm *c, int slot, bool late[])
     const rows_transport *t = transport_of(c);
     (void)slot;
     for (int r = 0; r < c->size; r++) late[r] = t->peer[r] && r != c->rank;
+    if (t->kernels) fx_peers_late(t->peers, late);
 }
 
 static void rows_detach(fx_comm *c)
@@ -249,6 +261,7 @@ static fx_status start_nccl(fx_comm *c, rows_transport *t)
 static const fx_comm_ops rows_ops = {.name = "nccl",
                                      .post = rows_post,
                                      .test = rows_test,
+                                     .gave_up = rows_gave_up,
                                      .late = rows_late,
                                      .detach = rows_detach,
                                      .copy = rows_copy,
@@ -266,17 +279,19 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     if (c->size == 1) return FX_OK;
     FX_TRY(check_devices(c));
     if (want != FX_WIRE_NCCL) FX_TRY(fx_peers_open(c, t->compute, t->wire, &t->peers, &reason));
-    FX_CHECK(want != FX_WIRE_PEER || t->peers, FX_EDEVICE,
-             "--exchange peer: a device of these ranks cannot write into another's memory: %s; use "
+    FX_CHECK((want != FX_WIRE_PEER && want != FX_WIRE_LSA) || t->peers, FX_EDEVICE,
+             "--exchange %s: a device of these ranks cannot write into another's memory: %s; use "
              "--exchange nccl",
-             reason);
+             want == FX_WIRE_PEER ? "peer" : "lsa", reason);
+    t->kernels = want == FX_WIRE_LSA;
+    if (t->kernels) c->rows->reach = fx_peers_reach(t->peers);
     return fx_comm_vote(c, start_nccl(c, t), NULL);
 }
 
 const char *fx_comm_rows_text(const fx_comm *c)
 {
     if (!c->rows || c->size == 1) return "";
-    return transport_of(c->rows)->peers ? "peer copies" : "NCCL";
+    return c->rows->reach ? "peer stores" : transport_of(c->rows)->peers ? "peer copies" : "NCCL";
 }
 
 fx_status fx_comm_register_rows(fx_comm *c, void *base)

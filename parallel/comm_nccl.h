@@ -14,7 +14,7 @@ extern "C" {
  * fx_comm_close_rows or fx_comm_close. FX_ECOMM: NCCL failed or a rank did not come within the deadline; FX_EDEVICE: built
  * without NCCL, two ranks share a device, or FX_WIRE_PEER is not possible. */
 fx_status fx_comm_open_rows(fx_comm *comm, fx_backend *be, fx_wire want);
-/* "peer copies", "NCCL", or "" where rows are in host memory or there is one rank. */
+/* "peer copies", "peer stores", "NCCL", or "" where rows are in host memory or there is one rank. */
 const char *fx_comm_rows_text(const fx_comm *comm);
 void fx_comm_close_rows(fx_comm *comm);
 /* The device memory, from its allocation's beginning, that all transfers of this rank lie in: on one node they then go by

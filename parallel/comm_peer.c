@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "parallel/comm_internal.h"
+#include "kernels/window.h"
 
 typedef CUresult (*value_fn)(CUstream, CUdeviceptr, cuuint32_t, unsigned);
 
@@ -21,10 +22,11 @@ typedef struct place {
 
 struct fx_peers {
     fx_comm *host;
-    cudaStream_t compute, wire;
+    cudaStream_t compute, wire, aside; /* aside: to look at counters while the others wait */
     value_fn write, wait;
-    uint32_t *mine;            /* [2][size] on the device: ready, arrived */
-    uint32_t **theirs;         /* [size] the same of each rank, mapped here */
+    uint32_t *mine;    /* [2 + FX_WINDOW_COUNTERS][size] on the device: ready, arrived, the kernels' */
+    uint32_t **theirs; /* [size] the same of each rank, mapped here */
+    fx_reach reach;
     char *base, **bases;       /* registered memory; [size] of each rank, mapped here */
     uint32_t *sent, *received; /* [size] transfers so far */
     uint32_t *expect;          /* [FX_COMM_SLOTS][size] value of arrived to wait for; 0: none */
@@ -118,6 +120,27 @@ static fx_status same_node(fx_comm *c)
         NULL);
 }
 
+static size_t words(const fx_peers *p)
+{
+    return (2 + FX_WINDOW_COUNTERS) * (size_t)fx_comm_size(p->host);
+}
+
+static fx_status take_reach(fx_peers *p, size_t size)
+{
+    fx_reach *r = &p->reach;
+    r->bases = p->bases;
+    r->counters = calloc(size, sizeof *r->counters);
+    FX_CHECK(r->counters, FX_ENOMEM, "no memory for transfers");
+    FX_TRY(cuda_error(cudaMalloc((void **)&r->state, FX_WINDOW_STATE * sizeof *r->state), "cudaMalloc"));
+    FX_TRY(cuda_error(cudaMalloc(&r->tables, FX_REACH_TABLES * size), "cudaMalloc"));
+    FX_TRY(cuda_error(cudaMemset(r->state, 0, FX_WINDOW_STATE * sizeof *r->state), "cudaMemset"));
+    FX_TRY(
+        cuda_error(cudaMallocHost((void **)&r->late, (size + words(p)) * sizeof *r->late), "cudaMallocHost"));
+    memset(r->late, 0, (size + words(p)) * sizeof *r->late);
+    FX_TRY(cuda_error(cudaStreamCreateWithFlags(&p->aside, cudaStreamNonBlocking), "cudaStreamCreate"));
+    return FX_OK;
+}
+
 static fx_status take_memory(fx_peers *p)
 {
     const size_t size = (size_t)fx_comm_size(p->host);
@@ -131,8 +154,9 @@ static fx_status take_memory(fx_peers *p)
     FX_CHECK(p->theirs && p->bases && p->sent && p->received && p->expect && p->out && p->in, FX_ENOMEM,
              "no memory for transfers");
     FX_TRY(find_calls(p));
-    FX_TRY(cuda_error(cudaMalloc((void **)&p->mine, 2 * size * sizeof *p->mine), "cudaMalloc"));
-    FX_TRY(cuda_error(cudaMemset(p->mine, 0, 2 * size * sizeof *p->mine), "cudaMemset"));
+    FX_TRY(cuda_error(cudaMalloc((void **)&p->mine, words(p) * sizeof *p->mine), "cudaMalloc"));
+    FX_TRY(cuda_error(cudaMemset(p->mine, 0, words(p) * sizeof *p->mine), "cudaMemset"));
+    FX_TRY(take_reach(p, size));
     return cuda_error(cudaDeviceSynchronize(),
                       "cudaDeviceSynchronize"); /* before another rank writes there */
 }
@@ -154,6 +178,8 @@ fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out
     if (!st) st = fx_comm_vote(host, take_memory(p), NULL);
     if (!st) st = map_all(host, p->mine, (void **)p->theirs);
     if (!st) {
+        for (int r = 0; r < fx_comm_size(host); r++)
+            p->reach.counters[r] = p->theirs[r] + 2 * fx_comm_size(host);
         *out = p;
         return FX_OK;
     }
@@ -170,6 +196,11 @@ void fx_peers_close(fx_peers **peers)
     if (p->bases) fx_peers_forget(p);
     if (p->theirs) unmap_all(p, (void **)p->theirs);
     if (p->mine) (void)cudaFree(p->mine);
+    if (p->reach.state) (void)cudaFree(p->reach.state);
+    if (p->reach.tables) (void)cudaFree(p->reach.tables);
+    if (p->reach.late) (void)cudaFreeHost(p->reach.late);
+    if (p->aside) (void)cudaStreamDestroy(p->aside);
+    free(p->reach.counters);
     free(p->theirs);
     free(p->bases);
     free(p->sent);
@@ -186,7 +217,7 @@ void fx_peers_close(fx_peers **peers)
 fx_status fx_peers_register(fx_peers *p, void *base)
 {
     FX_TRY(map_all(p->host, base, (void **)p->bases));
-    p->base = base;
+    p->base = p->reach.base = base;
     return FX_OK;
 }
 
@@ -195,14 +226,57 @@ void fx_peers_forget(fx_peers *p)
 {
     if (!p->base || p->host->family->failed != FX_OK) return;
     (void)cudaStreamSynchronize(p->wire);
+    (void)cudaStreamSynchronize(p->compute); /* kernels write there too */
     unmap_all(p, (void **)p->bases);
     (void)fx_comm_barrier(p->host);
-    p->base = NULL;
+    p->base = p->reach.base = NULL;
 }
 
 bool fx_peers_ready(const fx_peers *p)
 {
     return p->base != NULL;
+}
+
+/* ---- for kernels ---- */
+
+const fx_reach *fx_peers_reach(const fx_peers *p)
+{
+    return &p->reach;
+}
+
+bool fx_peers_gave_up(const fx_peers *p)
+{
+    bool any = false;
+    for (int r = 0; r < fx_comm_size(p->host); r++)
+        any = any || __atomic_load_n(&p->reach.late[r], __ATOMIC_ACQUIRE) != 0;
+    return any;
+}
+
+/* The counters as they are now, beside whatever waits in the other streams; NULL: they cannot be had. */
+static const uint32_t *counters_now(const fx_peers *p)
+{
+    uint32_t *copy = p->reach.late + fx_comm_size(p->host);
+    if (cudaMemcpyAsync(copy, p->mine, words(p) * sizeof *copy, cudaMemcpyDefault, p->aside) != cudaSuccess)
+        return NULL;
+    for (int i = 0; i < 500; i++) { /* ms */
+        if (cudaStreamQuery(p->aside) == cudaSuccess) return copy;
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    return NULL;
+}
+
+/* Before a kernel gives up: ranks that have told this one less than it has told itself. */
+void fx_peers_late(const fx_peers *p, bool late[])
+{
+    const int size = fx_comm_size(p->host), me = fx_comm_rank(p->host);
+    const bool named = fx_peers_gave_up(p);
+    const uint32_t *now = named ? NULL : counters_now(p);
+    for (int r = 0; named && r < size; r++) late[r] = p->reach.late[r] != 0;
+    for (int kind = 2; now && kind < 2 + FX_WINDOW_COUNTERS; kind++)
+        for (int r = 0; r < size; r++) { /* only the group is told of output */
+            const uint32_t *told = now + (ptrdiff_t)kind * size;
+            late[r] = late[r] || ((kind < 4 || told[r]) && (int32_t)(told[r] - told[me]) < 0);
+        }
 }
 
 /* ---- transfers ---- */

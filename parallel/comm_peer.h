@@ -4,7 +4,7 @@
 #ifndef FX_PARALLEL_COMM_PEER_H
 #define FX_PARALLEL_COMM_PEER_H
 
-#include "parallel/comm.h"
+#include "parallel/comm_internal.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +21,10 @@ void fx_peers_close(fx_peers **);
 fx_status fx_peers_register(fx_peers *, void *base);
 void fx_peers_forget(fx_peers *);
 bool fx_peers_ready(const fx_peers *); /* memory is registered */
+/* For kernels that write there (kernels/window.h); lives as long as the peers. */
+const fx_reach *fx_peers_reach(const fx_peers *);
+bool fx_peers_gave_up(const fx_peers *);           /* a kernel's wait took too long */
+void fx_peers_late(const fx_peers *, bool late[]); /* marks the ranks that kernels wait or waited for */
 /* Puts the transfers with other ranks into the wire stream. The ranks tell each other where on the host, so the peers must
  * come to the same call. slot: whose arrival fx_peers_order waits for. */
 fx_status fx_peers_post(fx_peers *, int slot, int sends, const fx_xfer send[], int recvs,

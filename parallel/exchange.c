@@ -1,6 +1,6 @@
 /* The exchange: put my rows of q, k, v -> attend -> my rows of the output. This file keeps the order of the
- * calls and owns the buffers; ulysses.c moves rows <-> heads, ring.c lets K/V hop. On one rank put writes
- * straight into q, k, v and attention into o, and nothing else happens. */
+ * calls and owns the buffers; ulysses.c moves rows <-> heads, ring.c lets K/V hop, window.c does without transfers. On one
+ * rank put writes straight into q, k, v and attention into o, and nothing else happens. */
 #include "parallel/exchange_internal.h"
 
 #include <math.h>
@@ -19,7 +19,7 @@ bool fx_exchange_exact(const fx_exchange *ex)
 }
 bool fx_exchange_repeats(const fx_exchange *ex)
 {
-    return ex->opt.mesh.ranks == 1;
+    return ex->opt.mesh.ranks == 1 || ex->window;
 }
 
 /* ---- open: all buffers, once ---- */
@@ -96,8 +96,12 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
     const fx_mesh *m = &opt->mesh;
     fx_exchange *ex = calloc(1, sizeof *ex);
     FX_CHECK(ex, FX_ENOMEM, "no memory for an exchange");
-    *ex = (fx_exchange){
-        .be = be, .comm = fx_comm_rows(comm), .layout = layout, .opt = *opt, .me = fx_comm_rank(comm)};
+    *ex = (fx_exchange){.be = be,
+                        .comm = fx_comm_rows(comm),
+                        .host = comm,
+                        .layout = layout,
+                        .opt = *opt,
+                        .me = fx_comm_rank(comm)};
     ex->exact = m->ring == 1 || opt->exact != FX_EXACT_OFF;
     ex->hops = !ex->exact;
     ex->ui = ex->me % m->ulysses;
@@ -110,6 +114,7 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
             (fx_ticket){-1, 0};
     ex->out = calloc(2 * FX_SEGMENTS * (size_t)m->ranks, sizeof *ex->out);
     fx_status st = ex->out ? push_buffers(ex) : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+    if (!st) st = fx_exchange_window_open(ex);
     if (st != FX_OK) {
         fx_exchange_close(&ex);
         return st;
@@ -122,6 +127,7 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
 void fx_exchange_close(fx_exchange **ex)
 {
     if (!ex || !*ex) return;
+    fx_exchange_window_close(*ex);
     free((*ex)->out);
     free(*ex);
     *ex = NULL;
@@ -164,8 +170,7 @@ static fx_tensor columns(const fx_exchange *ex, unsigned parts, int part, fx_ten
     return fx_heads(fx_cols(t, before * width, width), ex->opt.heads);
 }
 
-static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_tensor t, fx_tensor w_q,
-                             fx_tensor w_k, fx_tensor cs)
+static fx_status note(fx_exchange *ex, int segment, unsigned parts)
 {
     const unsigned these = segment == FX_ALL ? (1u << FX_SEGMENTS) - 1 : 1u << segment;
     for (int p = 0; p < FX_PARTS; p++) {
@@ -173,10 +178,26 @@ static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_te
         FX_CHECK(!(ex->put_done[p] & these), FX_ESHAPE, "exchange: %s of segment %d was put twice",
                  part_name[p], segment);
         ex->put_done[p] |= these;
-        if (t.shape[0])
+    }
+    return FX_OK;
+}
+
+static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_tensor t, fx_tensor w_q,
+                             fx_tensor w_k, fx_tensor cs)
+{
+    for (int p = 0; p < FX_PARTS; p++) {
+        if ((parts & part_bit[p]) && t.shape[0])
             FX_TRY(pack(ex, segment, p, columns(ex, parts, p, t), p == FX_PART_Q ? w_q : w_k, cs));
     }
     return FX_OK;
+}
+
+static fx_status put_by_kernel(fx_exchange *ex, int seg, unsigned parts, fx_tensor t, fx_tensor w_q,
+                               fx_tensor w_k, fx_tensor cs)
+{
+    fx_tensor x[FX_PARTS];
+    for (int p = 0; p < FX_PARTS; p++) x[p] = parts & part_bit[p] ? columns(ex, parts, p, t) : fx_none();
+    return fx_exchange_window_put(ex, seg, x, w_q, w_k, cs);
 }
 
 static fx_status start(fx_exchange *ex, int segment, unsigned parts)
@@ -199,6 +220,9 @@ fx_status fx_exchange_put(fx_exchange *ex, int seg, unsigned parts, fx_tensor t,
              "exchange: put of [%lld,%lld] %s, want [%lld,%lld] %s", (long long)t.shape[0],
              (long long)t.shape[1], fx_dtype_name(t.dtype), (long long)rows, (long long)width,
              fx_dtype_name(ex->be->dtype));
+    FX_TRY(fx_exchange_window_open(ex));
+    FX_TRY(note(ex, seg, parts));
+    if (ex->window) return put_by_kernel(ex, seg, parts, t, w_q, w_k, cs);
     if (seg == FX_ALL && ex->opt.mesh.ranks == 1) return put_segment(ex, FX_ALL, parts, t, w_q, w_k, cs);
     for (int s = 0; s < FX_SEGMENTS; s++) {
         if (seg != FX_ALL && s != seg) continue;
@@ -233,8 +257,9 @@ fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
         for (int s = 0; s < FX_SEGMENTS; s++)
             FX_CHECK(ex->put_done[p] & 1u << s || !segment_total(ex->layout, s), FX_ESHAPE,
                      "exchange: attend without %s of segment %d", part_name[p], s);
-    for (int p = 0; p < FX_PARTS; p++)
+    for (int p = 0; p < FX_PARTS; p++) /* none, where rows go by kernels */
         for (int s = 0; s <= FX_ALL; s++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p][s]));
+    if (ex->window) FX_TRY(fx_exchange_window_wait(ex));
     ex->attended = true;
     ex->apart = apart;
     if (ex->hops) FX_TRY(fx_ring_attend(ex));
@@ -243,7 +268,7 @@ fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
         FX_TRY(attend_all_keys(ex, ex->o_group));
     else if (ex->group && ex->o_sum.dtype != ex->o_group.dtype)
         FX_TRY(fx_copy(ex->be, ex->o_group, ex->o_sum, 1, 0));
-    return fx_ulysses_return(ex);
+    return ex->window ? fx_exchange_window_return(ex) : fx_ulysses_return(ex);
 }
 
 /* The last of a block: ready for the next. */
@@ -257,7 +282,10 @@ static void end_block(fx_exchange *ex)
 /* All rows at once, where this rank computed them itself. */
 static fx_status lay_out(fx_exchange *ex, fx_tensor o)
 {
-    if (!ex->hops) return attend_all_keys(ex, fx_heads(o, ex->opt.heads));
+    if (!ex->hops) {
+        FX_TRY(attend_all_keys(ex, fx_heads(o, ex->opt.heads)));
+        return ex->window ? fx_exchange_window_return(ex) : FX_OK;
+    }
     return ex->local ? fx_copy(ex->be, fx_heads(o, ex->opt.heads), ex->o_sum, 1, 0) : FX_OK;
 }
 
@@ -282,7 +310,10 @@ fx_status fx_exchange_collect(fx_exchange *ex, int seg, fx_tensor o)
              (long long)o.shape[1], fx_dtype_name(o.dtype), (long long)ex->local, (long long)width,
              fx_dtype_name(ex->be->dtype));
     if (ex->opt.mesh.ulysses == 1 && !ex->collected) FX_TRY(lay_out(ex, o));
-    if (seg == FX_ALL && !ex->collected) {
+    if (ex->window && ex->opt.mesh.ulysses > 1) {
+        FX_TRY(fx_exchange_window_collect(ex, seg, o));
+        if (seg != FX_ALL) ex->collected |= 1u << seg;
+    } else if (seg == FX_ALL && !ex->collected) {
         if (ex->opt.mesh.ulysses > 1) FX_TRY(fx_ulysses_collect(ex, FX_ALL, o));
     } else {
         FX_TRY(collect_segments(ex, seg, o));

@@ -1,5 +1,5 @@
-/* What exchange.c (the calls and their order), ulysses.c (rows <-> heads) and ring.c (K/V hop round) share.
- */
+/* What exchange.c (the calls and their order), ulysses.c (rows <-> heads), ring.c (K/V hop round) and window.c (kernels instead
+ * of transfers) share. */
 #ifndef FX_PARALLEL_EXCHANGE_INTERNAL_H
 #define FX_PARALLEL_EXCHANGE_INTERNAL_H
 
@@ -12,9 +12,11 @@ extern "C" {
 /* Parts in the order they travel when one put brings several. */
 enum { FX_PART_V, FX_PART_K, FX_PART_Q, FX_PARTS };
 
+typedef struct fx_exchange_window fx_exchange_window;
+
 struct fx_exchange {
     fx_backend *be;
-    fx_comm *comm; /* fx_comm_rows */
+    fx_comm *comm, *host; /* comm: fx_comm_rows of host */
     const fx_layout *layout;
     fx_exchange_options opt;
     bool exact;           /* bytes of one rank */
@@ -31,6 +33,7 @@ struct fx_exchange {
     /* hops only: the block that arrives, [largest group, heads, D]; f32 (stream) sums of o and lse */
     fx_tensor next_k, next_v, o_sum, lse_sum, o_one, lse_one;
 
+    fx_exchange_window *window;  /* from the first put on, where rows go by kernels; else NULL */
     unsigned put_done[FX_PARTS]; /* bit per segment */
     bool attended, apart;        /* apart: o_ticket by segment, else [FX_ALL] is of all */
     unsigned collected;          /* bit per segment */
@@ -41,6 +44,9 @@ struct fx_exchange {
 
 /* ---- maps (ulysses.c) ---- */
 int64_t fx_exchange_group_rows(const fx_exchange *, int ring_index);
+/* Rows of a group's segment; of a rank's rows in a receive buffer the first. */
+int64_t fx_exchange_segment_rows(const fx_exchange *, int ring_index, int segment);
+int64_t fx_exchange_receive_row(const fx_exchange *, int part, int rank, int segment);
 /* Where this rank puts (or sends from) its rows of a segment for ulysses index u: own rows lie in the receive
  * buffer. */
 fx_tensor fx_exchange_outgoing(const fx_exchange *, int part, int u, int segment);
@@ -50,6 +56,19 @@ fx_status fx_ulysses_start(fx_exchange *, int part, int segment, fx_ticket *);
 /* O rows of o_group go back to their owners / those of a segment have come back and are laid into the head columns of o. */
 fx_status fx_ulysses_return(fx_exchange *);
 fx_status fx_ulysses_collect(fx_exchange *, int segment, fx_tensor o);
+
+/* ---- the same by kernels (window.c): rows go straight from x to where they are read, in stream order ---- */
+/* At the first put: ex->window, if the backend and the communicator can. Collective. */
+fx_status fx_exchange_window_open(fx_exchange *);
+void fx_exchange_window_close(fx_exchange *);
+/* x[part]: [rows, H, D] or absent. */
+fx_status fx_exchange_window_put(fx_exchange *, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
+                                 fx_tensor w_k, fx_tensor cs);
+fx_status fx_exchange_window_wait(fx_exchange *); /* before attention */
+/* After it: o_group's rows go back; with ulysses 1 the other ranks only learn that k and v are free. */
+fx_status fx_exchange_window_return(fx_exchange *);
+/* FX_ALL: what is left of the block, its end. */
+fx_status fx_exchange_window_collect(fx_exchange *, int segment, fx_tensor o);
 
 /* Attention of the group's queries over all blocks of the ring, into o_sum. */
 fx_status fx_ring_attend(fx_exchange *);

@@ -8,7 +8,7 @@ static int first_of(const fx_exchange *ex, int ring_index)
     return ring_index * ex->opt.mesh.ulysses;
 }
 
-static int64_t segment_rows(const fx_exchange *ex, int ring_index, int segment)
+int64_t fx_exchange_segment_rows(const fx_exchange *ex, int ring_index, int segment)
 {
     const fx_range *a = &ex->layout->part[first_of(ex, ring_index)][segment];
     const fx_range *b = &ex->layout->part[first_of(ex, ring_index) + ex->opt.mesh.ulysses - 1][segment];
@@ -18,7 +18,7 @@ static int64_t segment_rows(const fx_exchange *ex, int ring_index, int segment)
 int64_t fx_exchange_group_rows(const fx_exchange *ex, int ring_index)
 {
     int64_t rows = 0;
-    for (int s = 0; s < FX_SEGMENTS; s++) rows += segment_rows(ex, ring_index, s);
+    for (int s = 0; s < FX_SEGMENTS; s++) rows += fx_exchange_segment_rows(ex, ring_index, s);
     return rows;
 }
 
@@ -33,17 +33,21 @@ static int64_t group_row(const fx_exchange *ex, int rank, int segment)
 {
     int64_t row =
         ex->layout->part[rank][segment].begin - ex->layout->part[first_of(ex, ex->ri)][segment].begin;
-    for (int s = 0; s < segment; s++) row += segment_rows(ex, ex->ri, s);
+    for (int s = 0; s < segment; s++) row += fx_exchange_segment_rows(ex, ex->ri, s);
     return row;
+}
+
+int64_t fx_exchange_receive_row(const fx_exchange *ex, int part, int rank, int segment)
+{
+    return holds_all(ex, part) ? fx_layout_start(ex->layout, segment) + ex->layout->part[rank][segment].begin
+                               : group_row(ex, rank, segment);
 }
 
 /* Rows of `rank` in a receive buffer. */
 static fx_tensor place(const fx_exchange *ex, int part, int rank, int segment)
 {
-    const fx_range r = ex->layout->part[rank][segment];
-    const int64_t row =
-        holds_all(ex, part) ? fx_layout_start(ex->layout, segment) + r.begin : group_row(ex, rank, segment);
-    return fx_rows(ex->recv[part], row, r.count);
+    return fx_rows(ex->recv[part], fx_exchange_receive_row(ex, part, rank, segment),
+                   ex->layout->part[rank][segment].count);
 }
 
 static fx_tensor output_rows(const fx_exchange *ex, int rank, int segment)

@@ -1,6 +1,6 @@
 /* Sharding against one rank, for every mesh of this rank count and both layouts: attention (here), whole blocks
- * (shard/blocks.c), the VAE by rows (shard/vae.c). check_shard [quick|all] [attention|blocks|vae]; quick takes
- * about a third of the cases. Run under mpirun by tests/sh_mpi.sh.
+ * (shard/blocks.c), the VAE by rows (shard/vae.c), attention by kernels (shard/window.c). check_shard [quick|all]
+ * [attention|window|blocks|vae]; quick takes about a third of the cases. Run under mpirun by tests/sh_mpi.sh.
  *
  * Attention: every rank computes the whole alone, then all do it together, with odd and empty row counts and
  * three blocks in a row (a buffer used too early shows). Exact meshes must give the same bits. The one-rank
@@ -8,6 +8,8 @@
 #include <math.h>
 
 #include "tests/shard/shard.h"
+
+void *shard_arena;
 
 enum { BLOCKS = 3, DIM = 16, SPARE = 8 /* columns beside q, k, v, as in a single block */ };
 
@@ -87,11 +89,12 @@ static fx_status put_all(const job *j, fx_exchange *ex, fx_tensor qkv, fx_tensor
     return FX_OK;
 }
 
-/* All at once; styles 1 and 3 by segments, from the last and from the first one on. */
+/* All at once; styles 1 and 3 by segments, from the last and from the first one on; style 2 the first and the rest. */
 static fx_status collect_all(const job *j, fx_exchange *ex, fx_tensor o)
 {
     for (int i = 0; j->style % 2 && i < FX_SEGMENTS; i++)
         FX_TRY(fx_exchange_collect(ex, j->style == 1 ? FX_SEGMENTS - 1 - i : i, o));
+    if (j->style == 2) FX_TRY(fx_exchange_collect(ex, FX_TEXT, o));
     return fx_exchange_collect(ex, FX_ALL, o);
 }
 
@@ -146,7 +149,7 @@ static double *plan_and_run(job *j)
     fx_comm_close(&dry);
     j->be = real;
     j->comm = comm;
-    T_OK(fx_arena_open(NULL, peak, &real->arena));
+    T_OK(fx_arena_open(fx_comm_size(comm) > 1 ? shard_arena : NULL, peak, &real->arena));
     fx_tensor all;
     T_OK(fx_push1(real->arena, FX_U8, (int64_t)peak, &all));
     memset(all.data, 0xff, peak); /* NaN: rows read before they came show */
@@ -177,7 +180,7 @@ static void compare(const job *j, const double *mine, const double *whole, bool 
     T_CHECK(bad == 0, "%s, rank %d: %lld wrong values, worst %.3g", what, me, (long long)bad, worst);
 }
 
-static void test_meshes(fx_comm *comm, fx_backend *be, int heads, const int64_t rows[FX_SEGMENTS])
+void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t rows[FX_SEGMENTS])
 {
     fx_comm *self;
     job one = {.be = be, .opt = {{1, 1, 1}, FX_EXACT_AUTO, heads, DIM, 1e-6f}};
@@ -277,7 +280,7 @@ static void test_backend(fx_comm *comm, const char *name, fx_dtype dtype, bool q
     T_OK(fx_backend_open(name, dtype, 1, &be));
     for (int h = 0; h < 3; h++)
         for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++)
-            if (!quick || (k + (size_t)h) % 3 == 0) test_meshes(comm, be, heads[h], rows[k]);
+            if (!quick || (k + (size_t)h) % 3 == 0) shard_attention(comm, be, heads[h], rows[k]);
     fx_backend_close(&be);
 }
 
@@ -305,6 +308,7 @@ int main(int argc, char **argv)
     const bool quick = argc > 1 && !strcmp(argv[1], "quick");
     const char *part = argc > 2 ? argv[2] : "";
     if (!*part || !strcmp(part, "attention")) test_attention(comm, quick);
+    if (!*part || !strcmp(part, "window")) test_window(comm, quick);
     if (!*part || !strcmp(part, "blocks")) test_blocks(comm, quick);
     if (!*part || !strcmp(part, "vae")) test_vae(comm, quick);
     snprintf(name, sizeof name, "shard on %d ranks", fx_comm_size(comm));

@@ -46,6 +46,7 @@ AREAS = [
         ("parallel/exchange.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/ulysses.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/ring.c", "shard 3; shard 4; mesh 4 h24dev"),
+        ("parallel/window.c", "shard 3; shard 4"),
         ("parallel/comm_collective.c", "comm 3; comm 5; comm 8"),
         ("parallel/store.c", "store; golden h4dev h10shards; mesh 3 h24dev"),
         ("parallel/store_declare.c", "store; golden h4dev h10shards; checkpoint"),

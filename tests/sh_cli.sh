@@ -53,7 +53,7 @@ gen -o three.png --threads 2 --report r.json --timeout 30 -v
 check "threads, report, timeout and -v do not change bytes" cmp -s one.png three.png
 gen -o four.png --layout even --backend cpu --exact on
 check "layout, backend by name and exact do not change bytes" cmp -s one.png four.png
-for way in peer nccl; do
+for way in peer nccl lsa; do
     gen -o "$way.png" --exchange "$way"
     check "--exchange $way is taken, for host memory without effect" cmp -s one.png "$way.png"
 done

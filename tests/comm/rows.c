@@ -13,7 +13,7 @@ static struct {
     fx_comm *host;
     fx_ticket ticket[FX_COMM_SLOTS];
     int copies, looks, until; /* drain: nothing is left at look number `until` */
-    bool closed;
+    bool closed, gives_up;
 } device;
 
 static fx_status device_post(fx_comm *c, int slot, int lane, int sends, const fx_xfer send[], int recvs,
@@ -38,7 +38,8 @@ static fx_status device_test(fx_comm *c, int slot, int *left)
 
 static void device_late(const fx_comm *c, int slot, bool late[])
 {
-    (void)c, (void)slot, (void)late;
+    (void)slot;
+    late[c->rank] = device.gives_up;
 }
 
 static fx_status device_copy(fx_comm *c, void *to, const void *from, size_t bytes)
@@ -53,6 +54,7 @@ static fx_status device_drain(fx_comm *c, int *left)
 {
     (void)c;
     *left = ++device.looks < device.until;
+    if (!*left && device.gives_up) *left = -1;
     return FX_OK;
 }
 
@@ -90,6 +92,27 @@ static void check_transfers(fx_comm *c, fx_comm *rows)
     free(data);
 }
 
+/* The device's own waits have a limit: when it gives up, the host does not wait for its own. */
+static void check_giving_up(void)
+{
+    int *world = calloc(1, sizeof *world);
+    fx_comm *self;
+    T_OK(fx_comm_open("self", 60, &self));
+    for (int looks = 1; looks < 4; looks += 2) {
+        memset(&device, 0, sizeof device);
+        device.until = looks;
+        device.gives_up = true;
+        if (looks == 1) T_OK(fx_comm_new(&device_ops, self, NULL, 0, 1, self->id, world, &self->rows));
+        const fx_status st = fx_comm_settle(self);
+        T_CHECK(st == FX_ECOMM && strstr(fx_error(), "rank 0 waited 60 s in") &&
+                    strstr(fx_error(), "for rank 0;"),
+                "%d: %s", (int)st, fx_error());
+        T_CHECK(device.looks == looks, "after %d looks of %d", device.looks, looks);
+        self->family->failed = FX_OK;
+    }
+    fx_comm_close(&self);
+}
+
 void comm_test_rows(fx_comm *c)
 {
     const int size = fx_comm_size(c);
@@ -111,4 +134,5 @@ void comm_test_rows(fx_comm *c)
     fx_comm_close(&c->rows);
     T_CHECK(device.closed && fx_comm_rows(c) == c, "closed");
     T_OK(fx_comm_barrier(c)); /* the host's communicator goes on */
+    check_giving_up();
 }

@@ -2,7 +2,7 @@
 # What only a GPU can show of the CUDA backend: builds it and runs every op against ref, models through the whole pipeline
 # against the reference's tensors, and compute-sanitizer over small ops. Last line 'N passed, N failed, N skipped'.
 #   tests/gpu/run.sh [BUILD]       BUILD: default build-gpu. Logs and BUILD's results go to $OUT (default build/gpu-report).
-# With more than one device: pictures and selftest on RANKS of them (default all), by both exchanges, and a rank that stops.
+# With more than one device: pictures and selftest on RANKS of them (default all), by every exchange, and a rank that stops.
 # FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out; FX_CUDA_ARCHS: default this machine's; CMAKE_ARGS: more arguments.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -76,7 +76,7 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
     picture one_rank 1
     for mesh in "$ranks 1" "1 $ranks"; do
         read -r u r <<<"$mesh"
-        for by in peer nccl; do
+        for by in peer nccl lsa; do
             picture "mesh_${u}x${r}_$by" "$ranks" --ulysses "$u" --ring "$r" --exchange "$by"
             program "same_${u}x${r}_$by" cmp "$report/one_rank.png" "$report/mesh_${u}x${r}_$by.png"
         done
@@ -86,9 +86,9 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
     LIMIT=240 program selftest_flux mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" selftest \
         -m synthetic:flux-dev:1+2 -W 1024 -H 1024 --steps 2 --backend cuda
     # a rank that stops is named when the time is up, and all are gone
-    stopped() {
+    stopped() { # EXCHANGE
         mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" generate -m synthetic:flux-dev:2+4 -W 1024 -H 1024 \
-            --steps 1000 -p x -f --backend cuda --timeout 5 -o "$report/never.png" >"$report/stopped.log" 2>&1 &
+            --steps 1000 -p x -f --backend cuda --exchange "$1" --timeout 5 -o "$report/never.png" >"$report/stopped.log" 2>&1 &
         local job=$! victim="" i
         for i in $(seq 60); do
             grep -q '^denoise' "$report/stopped.log" && break
@@ -104,7 +104,8 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
         wait "$job"
         [ $((SECONDS - i)) -le 20 ] && grep -q 'fluxpar: error: rank 0 .*rank 1' "$report/stopped.log" && [ ! -e "$report/never.png" ]
     }
-    program stopped_rank stopped
+    program stopped_rank stopped auto
+    program stopped_rank_lsa stopped lsa
 else
     skipped=$((skipped + 1))
     echo "several devices: need more than one, mpirun and a build with NCCL"

@@ -22,5 +22,10 @@ double *shard_run(fx_backend *be, fx_comm *comm, shard_graph graph, const void *
 /* One line per kind of case; quick: about a third. Collective. */
 void test_blocks(fx_comm *comm, bool quick);
 void test_vae(fx_comm *comm, bool quick);
+void test_window(fx_comm *comm, bool quick);
+
+/* Attention of every mesh, layout and mode (check_shard.c); arenas of several ranks lie here, NULL: in memory of their own. */
+void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t rows[FX_SEGMENTS]);
+extern void *shard_arena;
 
 #endif

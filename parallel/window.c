@@ -1,0 +1,238 @@
+/* The exchange by kernels (kernels/window.h) instead of transfers, where devices reach each other's memory and K/V do not hop:
+ * rows go from the caller's tensors straight to where other ranks read them, and no call waits for the host. Addresses are
+ * told once, at the first put after the memory was registered. */
+#include "kernels/window.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/comm_internal.h"
+#include "parallel/exchange_internal.h"
+
+enum { CTAS = 264 }; /* of a kernel: two per multiprocessor of an H100 */
+static const int part_of[FX_WINDOW_PARTS] = {
+    [FX_WINDOW_Q] = FX_PART_Q, [FX_WINDOW_K] = FX_PART_K, [FX_WINDOW_V] = FX_PART_V};
+
+struct fx_exchange_window {
+    fx_window w;
+    const fx_window_owner *owners; /* on the device */
+    int n_owners;
+};
+
+/* Where a rank receives: offsets in its registered memory. */
+typedef struct places {
+    uint64_t recv[FX_WINDOW_PARTS], output;
+} places;
+
+/* As tables lie on the device. */
+typedef struct tables {
+    void *all;
+    size_t bytes;
+    uint16_t **recv, **output;
+    uint32_t **counters;
+    fx_window_owner *owners;
+} tables;
+
+static tables lay_out(void *all, int ranks, int ulysses)
+{
+    tables t = {.all = all};
+    t.owners = all;
+    t.recv = (uint16_t **)(t.owners + FX_SEGMENTS * ulysses);
+    t.output = t.recv + FX_WINDOW_PARTS * ranks;
+    t.counters = (uint32_t **)(t.output + ranks);
+    t.bytes = (size_t)((char *)(t.counters + ranks) - (char *)all);
+    return t;
+}
+
+/* ---- open ---- */
+
+static bool possible(const fx_exchange *ex)
+{
+    return !fx_planning(ex->be) && !ex->hops && ex->comm->reach && ex->comm->reach->base &&
+           ex->comm->size > 1 && ex->opt.head_dim % 8 == 0 && fx_window_kernels(ex->be);
+}
+
+/* The output comes into the send buffers, which nothing else uses then: they lie side by side and two of them hold it. */
+static void *output_of(const fx_exchange *ex)
+{
+    return ex->opt.mesh.ulysses > 1 ? ex->send[0].data : ex->recv[FX_PART_Q].data;
+}
+
+static fx_status tell_places(const fx_exchange *ex, places *all)
+{
+    const int ranks = ex->opt.mesh.ranks;
+    const char *base = ex->comm->reach->base;
+    places mine = {.output = (uint64_t)((char *)output_of(ex) - base)};
+    for (int p = 0; p < FX_WINDOW_PARTS; p++)
+        mine.recv[p] = (uint64_t)((char *)ex->recv[part_of[p]].data - base);
+    size_t *where = calloc(2 * (size_t)ranks, sizeof *where);
+    FX_CHECK(where, FX_ENOMEM, "no memory for the addresses of %d ranks", ranks);
+    for (int r = 0; r < ranks; r++) where[r] = sizeof mine, where[ranks + r] = (size_t)r * sizeof mine;
+    const fx_status st = fx_comm_all_gather(ex->host, &mine, all, where, where + ranks);
+    free(where);
+    return st;
+}
+
+/* All ranks count from nothing: after what an earlier exchange had under way, before anything of this one. */
+static fx_status count_from_zero(const fx_exchange *ex)
+{
+    const fx_reach *reach = ex->comm->reach;
+    const int64_t words = FX_WINDOW_COUNTERS * (int64_t)ex->opt.mesh.ranks;
+    uint32_t *zero = calloc((size_t)(words > FX_WINDOW_STATE ? words : FX_WINDOW_STATE), sizeof *zero);
+    FX_CHECK(zero, FX_ENOMEM, "no memory for counters");
+    fx_status st = fx_comm_settle(ex->host);
+    if (!st) st = fx_sync(ex->be);
+    if (!st) st = fx_comm_barrier(ex->host);
+    if (!st) st = fx_upload(ex->be, fx_view1(reach->counters[ex->me], FX_I32, words), zero);
+    if (!st) st = fx_upload(ex->be, fx_view1(reach->state, FX_I32, FX_WINDOW_STATE), zero);
+    if (!st) st = fx_sync(ex->be);
+    free(zero);
+    return st;
+}
+
+static int list_owners(const fx_exchange *ex, fx_window_owner *out)
+{
+    const int ulysses = ex->opt.mesh.ulysses, first = ex->ri * ulysses;
+    int n = 0;
+    int64_t row = 0;
+    for (int s = 0; s < FX_SEGMENTS; s++)
+        for (int r = first; r < first + ulysses; r++) {
+            const int64_t count = ex->layout->part[r][s].count;
+            if (count) out[n++] = (fx_window_owner){row, count, fx_layout_local_start(ex->layout, r, s), r};
+            row += count;
+        }
+    return n;
+}
+
+static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
+{
+    const fx_reach *reach = ex->comm->reach;
+    const fx_mesh *m = &ex->opt.mesh;
+    const double limit_s = ex->comm->family->timeout_s;
+    const tables t = lay_out(room, m->ranks, m->ulysses),
+                 there = lay_out(reach->tables, m->ranks, m->ulysses);
+    FX_CHECK(t.bytes <= FX_REACH_TABLES * (size_t)m->ranks, FX_ENOMEM, "exchange: tables of %zu bytes",
+             t.bytes);
+    for (int r = 0; r < m->ranks; r++) {
+        for (int p = 0; p < FX_WINDOW_PARTS; p++)
+            t.recv[p * m->ranks + r] = (uint16_t *)(void *)(reach->bases[r] + all[r].recv[p]);
+        t.output[r] = (uint16_t *)(void *)(reach->bases[r] + all[r].output);
+        t.counters[r] = reach->counters[r];
+    }
+    ex->window->n_owners = list_owners(ex, t.owners);
+    ex->window->owners = there.owners;
+    ex->window->w = (fx_window){.ranks = m->ranks,
+                                .ulysses = m->ulysses,
+                                .me = ex->me,
+                                .heads = ex->opt.heads,
+                                .head_dim = ex->opt.head_dim,
+                                .recv = there.recv,
+                                .output = there.output,
+                                .counters = there.counters,
+                                .state = reach->state,
+                                .late = reach->late,
+                                .limit_ns = limit_s > 0 ? (uint64_t)(limit_s * 1e9) : 0,
+                                .ctas = CTAS};
+    FX_TRY(fx_upload(ex->be, fx_view1(reach->tables, FX_U8, (int64_t)t.bytes), room));
+    return fx_sync(ex->be);
+}
+
+fx_status fx_exchange_window_open(fx_exchange *ex)
+{
+    if (ex->window || !possible(ex)) return FX_OK;
+    const size_t ranks = (size_t)ex->opt.mesh.ranks;
+    places *all = calloc(ranks, sizeof *all);
+    void *room = calloc(ranks, FX_REACH_TABLES);
+    ex->window = calloc(1, sizeof *ex->window);
+    fx_status st = all && room && ex->window ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+    if (!st) st = count_from_zero(ex);
+    if (!st) st = tell_places(ex, all); /* nobody has all places before all have zeroed */
+    if (!st) st = fill_tables(ex, all, room);
+    free(all);
+    free(room);
+    return st;
+}
+
+void fx_exchange_window_close(fx_exchange *ex)
+{
+    free(ex->window);
+    ex->window = NULL;
+}
+
+/* ---- a block ---- */
+
+/* Bytes for other ranks, for the report. */
+static void count_bytes(fx_exchange *ex, int64_t values, int ranks)
+{
+    fx_comm_stats *s = &ex->comm->family->stats;
+    s->bytes_sent += (uint64_t)values * fx_dtype_size(ex->be->dtype);
+    s->transfers += (uint64_t)ranks;
+}
+
+fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
+                                 fx_tensor w_k, fx_tensor cs)
+{
+    const fx_mesh *m = &ex->opt.mesh;
+    fx_window_rows rows[FX_WINDOW_RUNS] = {{0}};
+    int64_t n = 0;
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        if (segment != FX_ALL && s != segment) continue;
+        rows[s] = (fx_window_rows){n, ex->layout->part[ex->me][s].count,
+                                   fx_exchange_receive_row(ex, FX_PART_Q, ex->me, s),
+                                   fx_exchange_receive_row(ex, FX_PART_K, ex->me, s)};
+        n += rows[s].count;
+    }
+    for (int p = 0; p < FX_PARTS; p++) {
+        const int copies = p == FX_PART_Q ? m->ulysses : m->ranks; /* of one rank's heads */
+        if (fx_present(x[p])) count_bytes(ex, n * ex->heads * ex->opt.head_dim * (copies - 1), copies - 1);
+    }
+    return fx_window_put(ex->be, &ex->window->w, x[FX_PART_Q], x[FX_PART_K], x[FX_PART_V], w_q, w_k, cs,
+                         ex->opt.qk_eps, rows);
+}
+
+fx_status fx_exchange_window_wait(fx_exchange *ex)
+{
+    return fx_window_wait(ex->be, &ex->window->w);
+}
+
+static fx_status give_back(fx_exchange *ex, int64_t begin, int64_t count, unsigned when)
+{
+    const fx_exchange_window *x = ex->window;
+    return fx_window_give_back(ex->be, &x->w, ex->o_group, begin, count, x->owners, x->n_owners, when);
+}
+
+fx_status fx_exchange_window_return(fx_exchange *ex)
+{
+    const unsigned whole = FX_WINDOW_FIRST | FX_WINDOW_LAST;
+    const int ulysses = ex->opt.mesh.ulysses;
+    int64_t begin = 0;
+    if (ulysses == 1) return give_back(ex, 0, 0, whole);
+    count_bytes(ex, (ex->group - ex->local) * ex->heads * ex->opt.head_dim, ulysses - 1);
+    if (!ex->apart) return give_back(ex, 0, ex->group, whole);
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        const int64_t rows = fx_exchange_segment_rows(ex, ex->ri, s);
+        FX_TRY(give_back(ex, begin, rows,
+                         s == 0                 ? FX_WINDOW_FIRST
+                         : s == FX_SEGMENTS - 1 ? FX_WINDOW_LAST
+                                                : 0));
+        begin += rows;
+    }
+    return FX_OK;
+}
+
+fx_status fx_exchange_window_collect(fx_exchange *ex, int segment, fx_tensor o)
+{
+    const fx_window *w = &ex->window->w;
+    const unsigned end = segment == FX_ALL ? FX_WINDOW_LAST : 0, all = (1u << FX_SEGMENTS) - 1;
+    const unsigned left = segment == FX_ALL ? all & ~ex->collected : 1u << segment;
+    if (left == all || !left) /* in one piece */
+        return fx_window_collect(ex->be, w, fx_rows(o, 0, left ? ex->local : 0), 0,
+                                 ex->apart ? FX_SEGMENTS : 1, end);
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        if (!(left & 1u << s)) continue;
+        const int64_t begin = fx_layout_local_start(ex->layout, ex->me, s);
+        const fx_tensor rows = fx_rows(o, begin, ex->layout->part[ex->me][s].count);
+        FX_TRY(fx_window_collect(ex->be, w, rows, begin, ex->apart ? s + 1 : 1, left >> (s + 1) ? 0 : end));
+    }
+    return FX_OK;
+}
