@@ -1,7 +1,7 @@
 /* run by: sh_selftest.sh
- * The selftest names what is wrong: t_selftest MODEL, under mpirun on P ranks. Both kinds of blocks are wrapped by the
- * linker (--wrap, CMakeLists.txt), so that one row of one block on one rank in one step can be spoilt behind the back of
- * the pipeline; the run of rank 0 alone is left as it is. The finding must be exactly that step, block and rank. */
+ * The selftest names what is wrong: t_selftest MODEL, under mpirun on P ranks. Both kinds of blocks and the choice of a step are
+ * wrapped by the linker (--wrap, CMakeLists.txt), so that one row of one block on one rank in one step can be spoilt behind the
+ * back of the pipeline; the run of rank 0 alone is left as it is. The finding must be exactly that step, block and rank. */
 #include <math.h>
 
 #include "parallel/layout.h"
@@ -20,10 +20,12 @@ typedef struct spoil {
 static spoil now;
 static int ranks;
 
-fx_status __real_fx_double_block(fx_dit *, int block, int step);
-fx_status __real_fx_single_block(fx_dit *, int block, int step);
-fx_status __wrap_fx_double_block(fx_dit *, int block, int step);
-fx_status __wrap_fx_single_block(fx_dit *, int block, int step);
+fx_status __real_fx_double_block(fx_dit *, int block);
+fx_status __real_fx_single_block(fx_dit *, int block);
+fx_status __wrap_fx_double_block(fx_dit *, int block);
+fx_status __real_fx_dit_select(fx_dit *, int step);
+fx_status __wrap_fx_dit_select(fx_dit *, int step);
+fx_status __wrap_fx_single_block(fx_dit *, int block);
 
 static void spoil_row(float *x, int64_t n)
 {
@@ -33,18 +35,26 @@ static void spoil_row(float *x, int64_t n)
     for (int64_t i = 0; now.damage == NEGATE && i < n; i++) x[i] = -x[i];
 }
 
+static int step; /* the selected one */
+
+fx_status __wrap_fx_dit_select(fx_dit *d, int which)
+{
+    step = which;
+    return __real_fx_dit_select(d, which);
+}
+
 /* Is this the second run (all ranks, or all threads), and the place to spoil? */
-static bool here(const fx_dit *d, int block, int step)
+static bool here(const fx_dit *d, int block)
 {
     const bool second = ranks > 1 ? fx_comm_size(d->comm) == ranks : d->be->threads > 1;
     return second && !fx_planning(d->be) && now.damage != NOTHING && block == now.block && step == now.step &&
            d->rank == now.rank;
 }
 
-fx_status __wrap_fx_double_block(fx_dit *d, int block, int step)
+fx_status __wrap_fx_double_block(fx_dit *d, int block)
 {
-    FX_TRY(__real_fx_double_block(d, block, step));
-    if (now.segment == FX_ALL || !here(d, block, step)) return FX_OK;
+    FX_TRY(__real_fx_double_block(d, block));
+    if (now.segment == FX_ALL || !here(d, block)) return FX_OK;
     FX_TRY(fx_dit_settle(d));
     const int64_t row =
         now.segment == FX_TEXT ? d->text_rows - 1 : d->text_rows; /* last text, first image row */
@@ -52,10 +62,10 @@ fx_status __wrap_fx_double_block(fx_dit *d, int block, int step)
     return FX_OK;
 }
 
-fx_status __wrap_fx_single_block(fx_dit *d, int block, int step)
+fx_status __wrap_fx_single_block(fx_dit *d, int block)
 {
-    FX_TRY(__real_fx_single_block(d, block, step));
-    if (now.segment != FX_ALL || !here(d, block, step)) return FX_OK;
+    FX_TRY(__real_fx_single_block(d, block));
+    if (now.segment != FX_ALL || !here(d, block)) return FX_OK;
     FX_TRY(fx_dit_settle(d));
     spoil_row((float *)fx_row(d->x, d->x.shape[0] / 2).data, d->x.shape[1]);
     return FX_OK;
