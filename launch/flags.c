@@ -64,8 +64,9 @@ const fx_flag fx_flags[] = {
            "less memory",
            SHAPES, false),
     CHOICE("exchange", exchange, "auto|peer|nccl|lsa", "auto",
-           "between GPUs: copies into the peer's memory (auto, on one node), NCCL, or attention's rows by "
-           "kernels",
+           "between GPUs: attention's rows by kernels into the peer's memory (lsa; auto, on one node), by "
+           "copies into "
+           "it, or by NCCL",
            RUNS, false),
     SWITCH("no-graphs", 0, no_graphs,
            "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "

@@ -283,7 +283,7 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
              "--exchange %s: a device of these ranks cannot write into another's memory: %s; use "
              "--exchange nccl",
              want == FX_WIRE_PEER ? "peer" : "lsa", reason);
-    t->kernels = want == FX_WIRE_LSA;
+    t->kernels = t->peers && want != FX_WIRE_PEER;
     if (t->kernels) c->rows->reach = fx_peers_reach(t->peers);
     return fx_comm_vote(c, start_nccl(c, t), NULL);
 }

@@ -9,7 +9,7 @@
 #include "parallel/comm_internal.h"
 #include "parallel/exchange_internal.h"
 
-enum { CTAS = 264 }; /* of a kernel: two per multiprocessor of an H100 */
+enum { CTAS = 528 }; /* of a kernel: four per multiprocessor of an H100 */
 static const int part_of[FX_WINDOW_PARTS] = {
     [FX_WINDOW_Q] = FX_PART_Q, [FX_WINDOW_K] = FX_PART_K, [FX_WINDOW_V] = FX_PART_V};
 

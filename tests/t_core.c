@@ -153,6 +153,10 @@ static void t_half(void)
             back, edge, 0x7c00);
     T_CHECK(fx_f32_to_f16(INFINITY) == 0x7c00 && fx_f32_to_f16(-INFINITY) == 0xfc00, "infinity");
     T_CHECK(isinf(fx_f16_to_f32(0x7c00)) && isnan(fx_f16_to_f32(0x7e01)), "special values");
+    const uint32_t least = 0x7f800001u; /* the smallest NaN */
+    float least_nan;
+    memcpy(&least_nan, &least, sizeof least_nan);
+    T_CHECK(isnan(fx_f16_to_f32(fx_f32_to_f16(least_nan))), "the smallest NaN");
     T_CHECK(isnan(fx_f16_to_f32(fx_f32_to_f16(NAN))) && fx_f32_to_f16(1e30f) == 0x7c00, "NaN and overflow");
     T_CHECK(fx_f32_to_f16(1e-10f) == 0 && fx_f32_to_f16(-1e-10f) == 0x8000, "underflow keeps the sign");
 }

@@ -233,7 +233,7 @@ static void put_npy(const char *dict, const void *data, size_t n)
 {
     unsigned char bytes[400] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
     const size_t length = strlen(dict) + 1;
-    bytes[8] = (unsigned char)length;
+    bytes[8] = (unsigned char)length, bytes[9] = (unsigned char)(length >> 8);
     memcpy(bytes + 10, dict, length - 1);
     bytes[9 + length] = '\n';
     memcpy(bytes + 10 + length, data, n);
@@ -260,6 +260,13 @@ static void t_npy(void)
     put_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", wide, 4);
     T_OK(fx_npy_read(path, &t));
     T_CHECK(t.ndim == 1 && t.shape[0] == 1, "a scalar");
+    free(t.data);
+    char wide_header[321];
+    snprintf(wide_header, sizeof wide_header, "%-320s",
+             "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }");
+    put_npy(wide_header, wide, 8);
+    T_OK(fx_npy_read(path, &t));
+    T_CHECK(t.ndim == 1 && t.shape[0] == 2, "a header of more than 255 bytes");
     free(t.data);
     put_npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", wide, 8);
     T_REFUSED(fx_npy_read(path, &t), FX_EFORMAT, path, "C order");

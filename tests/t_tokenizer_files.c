@@ -98,6 +98,13 @@ static void t_clip_folders(void)
     expect("normalized special", clip_ids("<|StartOfText|>abc", ids, &used), ids, &used, 4, upper);
     put("merges.txt", "#version: 0.2\r\na b\r\nab c</w>\r\n");
     expect("lines that end as on Windows", clip_ids("ABC a", ids, &used), ids, &used, 4, plain);
+    put("vocab.json",
+        "{\"a\":0,\"\u00e1\":1,\"\u00b2\":2,\"\u012c</w>\":3,\"<|startoftext|>\":8,\"<|endoftext|>\":9}");
+    put("merges.txt", "#version: 0.2\n");
+    T_OK(clip_ids("\xE1\xB2\x89", ids, &used));
+    T_CHECK(used == 5 && ids[1] == 1 && ids[2] == 2 && ids[3] == 3, "U+1C89 becomes U+1C8A: %d ids", used);
+    put("vocab.json", vocab);
+    put("merges.txt", merges);
     fx_clip_bpe *t = NULL;
     T_OK(fx_clip_bpe_open(dir, &t));
     T_CHECK(t && fx_clip_bpe_max_length(t) == INT32_MAX, "1e30 means no limit");

@@ -118,6 +118,8 @@ const op_case op_cases[] = {
     {"embed",        23,    40,    50,  0, 0,       ROWS,  NORMAL,                    "odd"},
     {"embed",        77,   768,   300,  0, 0,       PLAIN, NORMAL | OUTLIER,          "CLIP width"},
     {"copy",         13,    35,     9,  0, 0,       REVERSED, NORMAL | OUTLIER | TINY | BROKEN, "transposed"},
+    {"copy",         13,    35,     9,  0, 4,       REVERSED, NORMAL,                 "transposed, to f16"},
+    {"copy",         13,    35,     9,  0, 64,      REVERSED, NORMAL,                 "transposed, to bf16"},
     {"copy",         13,    35,     9,  0, 1,       HEADS, NORMAL | OUTLIER | NEARCONST, "latent scale and shift"},
     {"copy",         13,    35,     9,  0, 0,       INNER, NORMAL,                    "a cut of the columns of three dims"},
     {"copy",         64,    64,     0,  0, 0,       PLAIN, NORMAL,                    "dense"},
