@@ -96,8 +96,9 @@ static void print_header(const fx_options *o, const fx_model_facts *f, const fx_
     printf("# model    %s (%s), %d double + %d single blocks, %d heads\n", name, f->kind, f->double_blocks,
            f->single_blocks, f->heads);
     printf("# picture  %dx%d, %d steps, %d text tokens\n", r->width, r->height, r->steps, r->t5_len);
-    printf("# run      %" PRId64 " x %s (%s), mesh %dx%d (ulysses x ring), %s, bf16\n", o->gpus, o->gpu,
-           gpu_text(o->gpu), f->mesh.ulysses, f->mesh.ring, f->exact ? "exact" : "not exact");
+    printf("# run      %" PRId64 " x %s (%s), mesh %dx%d (ulysses x ring), %s, bf16%s\n", o->gpus, o->gpu,
+           gpu_text(o->gpu), f->mesh.ulysses, f->mesh.ring, f->exact ? "exact" : "not exact",
+           o->gpus > 1 ? ", rows by transfers (--exchange peer, nccl)" : "");
 }
 
 static void print_totals(int rank, const fx_trace_totals *t)
