@@ -10,7 +10,7 @@ static void measure(fx_comm *comm, fx_backend *be, int ranks, int64_t text, int6
     fx_exchange *ex;
     fx_tensor qkv, o, w, cs;
     const int heads = 24, me = fx_comm_rank(comm);
-    fx_exchange_options opt = {{ranks, ranks, 1}, FX_EXACT_AUTO, heads, dim, 1e-6f};
+    fx_exchange_options opt = {{ranks, ranks, 1}, FX_EXACT_AUTO, heads, dim, 1e-6f, false};
     T_OK(fx_arena_open(NULL, (size_t)2 << 30, &be->arena));
     T_OK(fx_layout_open(FX_LAYOUT_EVEN, ranks, (const int64_t[]){text, image, 0}, &l));
     T_OK(fx_exchange_open(be, comm, &l, &opt, &ex));

@@ -64,10 +64,15 @@ static fx_status plan_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor l
 
 /* ---- told, not done ---- */
 
-static fx_status tell(const fx_backend *be, const fx_plan_op *op)
+void fx_plan_tell(const fx_backend *be, const fx_plan_op *op)
 {
     const fx_plan_watch *w = state_of(be)->watch;
     if (w) w->op(w->ctx, op);
+}
+
+static fx_status tell(const fx_backend *be, const fx_plan_op *op)
+{
+    fx_plan_tell(be, op);
     return FX_OK;
 }
 #define TELL(be, ...) tell(be, &(fx_plan_op){__VA_ARGS__})

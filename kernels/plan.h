@@ -14,9 +14,10 @@ fx_status fx_ops_complete(const fx_ops *);               /* FX_EDEVICE names the
 
 /* One call of an op: what it would write and read. Absent tensors (ndim 0) are not there; what an op changes in place is in
  * both lists. Views lie in the measuring arena, or are weights (before the load: without data). */
+enum { FX_PLAN_WRITES = 6, FX_PLAN_READS = 5 };
 typedef struct fx_plan_op {
     const char *name; /* "linear" */
-    fx_tensor write[2], read[5];
+    fx_tensor write[FX_PLAN_WRITES], read[FX_PLAN_READS];
     fx_weight weight; /* n is 0: none */
     const void *scratch;
     size_t scratch_bytes;
@@ -31,6 +32,8 @@ typedef struct fx_plan_watch {
 
 /* Shows every op and box from now on; NULL: to nobody. *watch must live as long. */
 void fx_plan_observe(fx_backend *plan, const fx_plan_watch *watch);
+/* Shows a call that is no op of the table. */
+void fx_plan_tell(const fx_backend *plan, const fx_plan_op *);
 
 #ifdef __cplusplus
 }

@@ -12,10 +12,11 @@
 
 static const struct {
     const char *name, *text;
-} gpus[] = {{"h100", "NVIDIA H100, sm_90"},
-            {"h200", "NVIDIA H200, sm_90"},
-            {"b200", "NVIDIA B200, sm_100"},
-            {"gb200", "NVIDIA GB200, sm_100"}};
+    int of_node; /* so many reach each other's memory */
+} gpus[] = {{"h100", "NVIDIA H100, sm_90", 8},
+            {"h200", "NVIDIA H200, sm_90", 8},
+            {"b200", "NVIDIA B200, sm_100", 8},
+            {"gb200", "NVIDIA GB200, sm_100", 4}};
 
 static const char *gpu_text(const char *name)
 {
@@ -24,18 +25,21 @@ static const char *gpu_text(const char *name)
     return name;
 }
 
+static int of_node(const char *name)
+{
+    for (size_t i = 0; i < sizeof gpus / sizeof gpus[0]; i++)
+        if (!strcmp(gpus[i].name, name)) return gpus[i].of_node;
+    return 1;
+}
+
 /* ---- lines ---- */
 
-static const char *const kind_name[] = {[FX_TRACE_LAUNCH] = "launch",
-                                        [FX_TRACE_SEND] = "send",
-                                        [FX_TRACE_RECV] = "recv",
-                                        [FX_TRACE_WAIT] = "wait",
-                                        [FX_TRACE_HOST] = "host"};
-static const char *const stream_name[] = {[FX_TRACE_LAUNCH] = "compute",
-                                          [FX_TRACE_SEND] = "wire",
-                                          [FX_TRACE_RECV] = "wire",
-                                          [FX_TRACE_WAIT] = "compute",
-                                          [FX_TRACE_HOST] = "host"};
+static const char *const kind_name[] = {
+    [FX_TRACE_LAUNCH] = "launch", [FX_TRACE_SEND] = "send", [FX_TRACE_RECV] = "recv",
+    [FX_TRACE_WAIT] = "wait",     [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "store"};
+static const char *const stream_name[] = {
+    [FX_TRACE_LAUNCH] = "compute", [FX_TRACE_SEND] = "wire", [FX_TRACE_RECV] = "wire",
+    [FX_TRACE_WAIT] = "compute",   [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "compute"};
 
 static void print_columns(void)
 {
@@ -57,8 +61,8 @@ static void print_shapes(int n, const fx_tensor t[], const char *before)
 
 static void print_op(const fx_plan_op *op)
 {
-    print_shapes(2, op->write, "");
-    print_shapes(5, op->read, "<-");
+    print_shapes(FX_PLAN_WRITES, op->write, "");
+    print_shapes(FX_PLAN_READS, op->read, "<-");
     const fx_weight *w = &op->weight;
     if (w->n) printf(",%s[%" PRId64 ",%" PRId64 "]", fx_dtype_name(w->dtype), w->n, w->k * w->kh * w->kw);
 }
@@ -88,6 +92,13 @@ static void print_line(void *ctx, const fx_trace_line *l)
 
 /* ---- header and totals ---- */
 
+/* What a run would take; rings that hop always go by transfers. */
+static bool by_kernels(const fx_options *o)
+{
+    if (!strcmp(o->exchange, "auto")) return o->gpus <= of_node(o->gpu) && strcmp(o->exact, "off");
+    return !strcmp(o->exchange, "lsa");
+}
+
 static void print_header(const fx_options *o, const fx_model_facts *f, const fx_request *r)
 {
     char name[256];
@@ -98,7 +109,9 @@ static void print_header(const fx_options *o, const fx_model_facts *f, const fx_
     printf("# picture  %dx%d, %d steps, %d text tokens\n", r->width, r->height, r->steps, r->t5_len);
     printf("# run      %" PRId64 " x %s (%s), mesh %dx%d (ulysses x ring), %s, bf16%s\n", o->gpus, o->gpu,
            gpu_text(o->gpu), f->mesh.ulysses, f->mesh.ring, f->exact ? "exact" : "not exact",
-           o->gpus > 1 ? ", rows by transfers (--exchange peer, nccl)" : "");
+           o->gpus == 1    ? ""
+           : by_kernels(o) ? ", rows by kernels (--exchange lsa)"
+                           : ", rows by transfers (--exchange peer, nccl)");
 }
 
 static void print_totals(int rank, const fx_trace_totals *t)
@@ -133,7 +146,8 @@ fx_status fx_cmd_plan(fx_run *s, const fx_options *o)
     fx_trace *t = NULL;
     (void)s;
     FX_TRY(fx_recipe_check(o, (int)o->gpus));
-    const fx_pipeline_options p = fx_recipe_pipeline(o);
+    fx_pipeline_options p = fx_recipe_pipeline(o);
+    p.exchange = by_kernels(o) ? FX_WIRE_LSA : FX_WIRE_PEER;
     FX_TRY(fx_trace_open(&p, (int)o->gpus, &t));
     const fx_status st = walk(t, o, all);
     fx_trace_close(&t);

@@ -76,6 +76,19 @@ static void plan_collective(fx_comm *c, const char *name, size_t bytes)
     if (s->watch) s->watch->host(s->watch->ctx, name, bytes);
 }
 
+void fx_comm_plan_store(const fx_comm *c, const char *label, int peer, size_t bytes)
+{
+    const plan_state *s = state_of(c);
+    if (s->watch && bytes) s->watch->store(s->watch->ctx, label, peer, bytes);
+}
+
+void fx_comm_plan_await(const fx_comm *c, const char *label, int peer, size_t bytes, int n,
+                        const fx_xfer place[])
+{
+    const plan_state *s = state_of(c);
+    if (s->watch && bytes) s->watch->await(s->watch->ctx, label, peer, bytes, n, place);
+}
+
 static fx_status plan_drain(fx_comm *c, int *left)
 {
     *left = 0;

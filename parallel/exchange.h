@@ -26,7 +26,8 @@ typedef struct fx_exchange_options {
     fx_exact exact; /* auto and on: K/V of all ring members gathered, keys in joint order; off: K/V hop,
                        partial results merge */
     int heads, head_dim;
-    float qk_eps; /* 1e-6 */
+    float qk_eps;    /* 1e-6 */
+    bool by_kernels; /* while planning: rows would go by kernels (parallel/window.c) */
 } fx_exchange_options;
 
 /* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark).

@@ -70,6 +70,13 @@ fx_status fx_exchange_window_return(fx_exchange *);
 /* FX_ALL: what is left of the block, its end. */
 fx_status fx_exchange_window_collect(fx_exchange *, int segment, fx_tensor o);
 
+/* The same while planning (window_plan.c); output: where this rank's output comes to. */
+fx_status fx_exchange_window_tell_put(const fx_exchange *, int segment, const fx_tensor x[FX_PARTS],
+                                      fx_tensor cs);
+fx_status fx_exchange_window_tell_wait(const fx_exchange *);
+fx_status fx_exchange_window_tell_back(const fx_exchange *, void *output, int segment);
+fx_status fx_exchange_window_tell_collect(const fx_exchange *, void *output, int segment, fx_tensor o);
+
 /* Attention of the group's queries over all blocks of the ring, into o_sum. */
 fx_status fx_ring_attend(fx_exchange *);
 float fx_exchange_scale(const fx_exchange *);

@@ -48,8 +48,9 @@ static tables lay_out(void *all, int ranks, int ulysses)
 
 static bool possible(const fx_exchange *ex)
 {
-    return !fx_planning(ex->be) && !ex->hops && ex->comm->reach && ex->comm->reach->base &&
-           ex->comm->size > 1 && ex->opt.head_dim % 8 == 0 && fx_window_kernels(ex->be);
+    if (ex->hops || ex->comm->size == 1 || ex->opt.head_dim % 8) return false;
+    if (fx_planning(ex->be)) return ex->opt.by_kernels;
+    return ex->comm->reach && ex->comm->reach->base && fx_window_kernels(ex->be);
 }
 
 /* The output comes into the send buffers, which nothing else uses then: they lie side by side and two of them hold it. */
@@ -140,6 +141,10 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
 fx_status fx_exchange_window_open(fx_exchange *ex)
 {
     if (ex->window || !possible(ex)) return FX_OK;
+    if (fx_planning(ex->be)) { /* nobody to tell */
+        ex->window = calloc(1, sizeof *ex->window);
+        return ex->window ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+    }
     const size_t ranks = (size_t)ex->opt.mesh.ranks;
     places *all = calloc(ranks, sizeof *all);
     void *room = calloc(ranks, FX_REACH_TABLES);
@@ -186,17 +191,20 @@ fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x
         const int copies = p == FX_PART_Q ? m->ulysses : m->ranks; /* of one rank's heads */
         if (fx_present(x[p])) count_bytes(ex, n * ex->heads * ex->opt.head_dim * (copies - 1), copies - 1);
     }
+    if (fx_planning(ex->be)) return fx_exchange_window_tell_put(ex, segment, x, cs);
     return fx_window_put(ex->be, &ex->window->w, x[FX_PART_Q], x[FX_PART_K], x[FX_PART_V], w_q, w_k, cs,
                          ex->opt.qk_eps, rows);
 }
 
 fx_status fx_exchange_window_wait(fx_exchange *ex)
 {
+    if (fx_planning(ex->be)) return fx_exchange_window_tell_wait(ex);
     return fx_window_wait(ex->be, &ex->window->w);
 }
 
-static fx_status give_back(fx_exchange *ex, int64_t begin, int64_t count, unsigned when)
+static fx_status give_back(fx_exchange *ex, int segment, int64_t begin, int64_t count, unsigned when)
 {
+    if (fx_planning(ex->be)) return fx_exchange_window_tell_back(ex, output_of(ex), segment);
     const fx_exchange_window *x = ex->window;
     return fx_window_give_back(ex->be, &x->w, ex->o_group, begin, count, x->owners, x->n_owners, when);
 }
@@ -206,12 +214,12 @@ fx_status fx_exchange_window_return(fx_exchange *ex)
     const unsigned whole = FX_WINDOW_FIRST | FX_WINDOW_LAST;
     const int ulysses = ex->opt.mesh.ulysses;
     int64_t begin = 0;
-    if (ulysses == 1) return give_back(ex, 0, 0, whole);
+    if (ulysses == 1) return give_back(ex, FX_ALL, 0, 0, whole);
     count_bytes(ex, (ex->group - ex->local) * ex->heads * ex->opt.head_dim, ulysses - 1);
-    if (!ex->apart) return give_back(ex, 0, ex->group, whole);
+    if (!ex->apart) return give_back(ex, FX_ALL, 0, ex->group, whole);
     for (int s = 0; s < FX_SEGMENTS; s++) {
         const int64_t rows = fx_exchange_segment_rows(ex, ex->ri, s);
-        FX_TRY(give_back(ex, begin, rows,
+        FX_TRY(give_back(ex, s, begin, rows,
                          s == 0                 ? FX_WINDOW_FIRST
                          : s == FX_SEGMENTS - 1 ? FX_WINDOW_LAST
                                                 : 0));
@@ -225,6 +233,9 @@ fx_status fx_exchange_window_collect(fx_exchange *ex, int segment, fx_tensor o)
     const fx_window *w = &ex->window->w;
     const unsigned end = segment == FX_ALL ? FX_WINDOW_LAST : 0, all = (1u << FX_SEGMENTS) - 1;
     const unsigned left = segment == FX_ALL ? all & ~ex->collected : 1u << segment;
+    if (fx_planning(ex->be) && (left == all || !left))
+        return fx_exchange_window_tell_collect(ex, output_of(ex), FX_ALL,
+                                               fx_rows(o, 0, left ? ex->local : 0));
     if (left == all || !left) /* in one piece */
         return fx_window_collect(ex->be, w, fx_rows(o, 0, left ? ex->local : 0), 0,
                                  ex->apart ? FX_SEGMENTS : 1, end);
@@ -232,6 +243,10 @@ fx_status fx_exchange_window_collect(fx_exchange *ex, int segment, fx_tensor o)
         if (!(left & 1u << s)) continue;
         const int64_t begin = fx_layout_local_start(ex->layout, ex->me, s);
         const fx_tensor rows = fx_rows(o, begin, ex->layout->part[ex->me][s].count);
+        if (fx_planning(ex->be)) {
+            FX_TRY(fx_exchange_window_tell_collect(ex, output_of(ex), ex->apart ? s : FX_ALL, rows));
+            continue;
+        }
         FX_TRY(fx_window_collect(ex->be, w, rows, begin, ex->apart ? s + 1 : 1, left >> (s + 1) ? 0 : end));
     }
     return FX_OK;

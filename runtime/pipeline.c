@@ -113,7 +113,7 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
                           .be = p->be,
                           .comm = comm,
                           .share = &p->share,
-                          .opt = {p->facts.mesh, opt->layout, opt->exact, opt->dtype, NULL},
+                          .opt = {p->facts.mesh, opt->layout, opt->exact, opt->dtype, false, NULL},
                           .record = opt->record};
     p->load_s = fx_now_s() - begin_s;
     *out = p;

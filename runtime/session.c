@@ -87,6 +87,7 @@ fx_status fx_session_open(const fx_model *m, fx_backend *be, fx_comm *comm, cons
         [FX_TEXT] = size.t5_len, [FX_IMAGE] = out->latent_h / 2 * (out->latent_w / 2)};
     const fx_dit_options dit = {.mesh = opt->mesh,
                                 .exact = opt->exact,
+                                .by_kernels = opt->by_kernels,
                                 .steps = size.steps,
                                 .text_tokens = size.t5_len,
                                 .grid_height = out->latent_h / 2,

@@ -59,6 +59,7 @@ typedef struct fx_session_options {
     fx_layout_kind layout;
     fx_exact exact;
     fx_dtype noise_dtype; /* FX_F32 or FX_BF16: which of torch's two normal streams */
+    bool by_kernels;      /* while planning: attention's rows would go by kernels between devices */
     fx_step_record *step; /* NULL, or steps may be recorded, where backend and exchange can */
 } fx_session_options;
 

@@ -95,8 +95,8 @@ static void on_op(void *ctx, const fx_plan_op *op)
     recorder *r = ctx;
     fx_trace_line l = begin_line(r, op->host ? FX_TRACE_HOST : FX_TRACE_LAUNCH, op->name);
     l.op = op;
-    add_tensors(r, &l, true, 2, op->write);
-    add_tensors(r, &l, false, 5, op->read);
+    add_tensors(r, &l, true, FX_PLAN_WRITES, op->write);
+    add_tensors(r, &l, false, FX_PLAN_READS, op->read);
     add_weight(&l, &op->weight);
     if (op->scratch_bytes) add_range(r, &l, true, op->scratch, op->scratch_bytes);
     *(op->host ? &r->totals.hosts : &r->totals.launches) += 1;
@@ -135,6 +135,27 @@ static void on_wait(void *ctx, int ticket, const char *label)
     end_line(r, &l);
 }
 
+static void on_store(void *ctx, const char *label, int peer, size_t bytes)
+{
+    recorder *r = ctx;
+    fx_trace_line l = begin_line(r, FX_TRACE_STORE, label);
+    l.peer = peer;
+    l.bytes = bytes;
+    r->totals.bytes_sent += bytes;
+    end_line(r, &l);
+}
+
+static void on_await(void *ctx, const char *label, int peer, size_t bytes, int n, const fx_xfer place[])
+{
+    recorder *r = ctx;
+    fx_trace_line l = begin_line(r, FX_TRACE_WAIT, label);
+    l.peer = peer;
+    l.bytes = bytes;
+    for (int i = 0; i < n; i++) add_range(r, &l, true, place[i].data, place[i].bytes);
+    r->totals.waits++;
+    end_line(r, &l);
+}
+
 static void on_copy(void *ctx, void *to, const void *from, size_t bytes)
 {
     recorder *r = ctx;
@@ -164,7 +185,10 @@ fx_status fx_trace_open(const fx_pipeline_options *opt, int ranks, fx_trace **ou
     *out = NULL;
     FX_CHECK(t, FX_ENOMEM, "no memory for a trace");
     t->ranks = ranks;
-    t->opt = (fx_session_options){.layout = opt->layout, .exact = opt->exact, .noise_dtype = FX_BF16};
+    t->opt = (fx_session_options){.layout = opt->layout,
+                                  .exact = opt->exact,
+                                  .noise_dtype = FX_BF16,
+                                  .by_kernels = opt->exchange == FX_WIRE_LSA};
     FX_TRY_OUT(fx_backend_plan(NULL, &t->be));
     FX_TRY_OUT(fx_model_open(opt->model, t->be, NULL, &t->model));
     FX_TRY_OUT(fx_mesh_make(ranks, (int)t->model.dit_config.heads, opt->ulysses, opt->ring, &t->opt.mesh));
@@ -198,11 +222,16 @@ fx_status fx_trace_rank(const fx_trace *t, const fx_request *r, int rank,
 {
     const fx_size size = {r->width, r->height, r->steps, r->t5_len};
     recorder rec = {.line = line, .ctx = ctx, .box = "step"};
-    const fx_step_watch watch = {
-        .begin = on_begin,
-        .ctx = &rec,
-        .ops = {.op = on_op, .box = on_box, .ctx = &rec},
-        .comm = {.post = on_post, .wait = on_wait, .copy = on_copy, .host = on_host, .ctx = &rec}};
+    const fx_step_watch watch = {.begin = on_begin,
+                                 .ctx = &rec,
+                                 .ops = {.op = on_op, .box = on_box, .ctx = &rec},
+                                 .comm = {.post = on_post,
+                                          .wait = on_wait,
+                                          .copy = on_copy,
+                                          .store = on_store,
+                                          .await = on_await,
+                                          .host = on_host,
+                                          .ctx = &rec}};
     size_t arena_bytes = 0;
     FX_TRY(fx_session_plan(&t->model, t->be, rank, t->ranks, &t->opt, size, &watch, &arena_bytes));
     *out = rec.totals;

@@ -13,7 +13,16 @@ extern "C" {
 
 /* LAUNCH: an op, in the compute stream. SEND, RECV: a transfer begins and runs beside that stream until the WAIT for its
  * ticket, which orders what follows in the stream after it. HOST: the host waits for the device or for other ranks. */
-typedef enum { FX_TRACE_LAUNCH, FX_TRACE_SEND, FX_TRACE_RECV, FX_TRACE_WAIT, FX_TRACE_HOST } fx_trace_kind;
+/* STORE: kernels of the launch before it write into another rank's memory; a WAIT without a ticket comes after all stores of
+ * `peer` for it. */
+typedef enum {
+    FX_TRACE_LAUNCH,
+    FX_TRACE_SEND,
+    FX_TRACE_RECV,
+    FX_TRACE_WAIT,
+    FX_TRACE_HOST,
+    FX_TRACE_STORE
+} fx_trace_kind;
 
 /* The bytes from the first element of a view to its last, gaps of its strides included. */
 typedef struct fx_trace_range {
@@ -21,7 +30,7 @@ typedef struct fx_trace_range {
     size_t offset, bytes;
 } fx_trace_range;
 
-enum { FX_TRACE_RANGES = 9 };
+enum { FX_TRACE_RANGES = FX_PLAN_WRITES + FX_PLAN_READS + 2 };
 
 typedef struct fx_trace_line {
     int rank;
@@ -46,7 +55,8 @@ typedef struct fx_trace_totals {
 
 typedef struct fx_trace fx_trace;
 
-/* Reads configs and headers. Of the options: model, ulysses, ring, layout, exact. Errors as fx_pipeline_open. */
+/* Reads configs and headers. Of the options: model, ulysses, ring, layout, exact, exchange (lsa, or transfers). Errors as
+ * fx_pipeline_open. */
 fx_status fx_trace_open(const fx_pipeline_options *, int ranks, fx_trace **out);
 void fx_trace_close(fx_trace **);
 const fx_model_facts *fx_trace_facts(const fx_trace *); /* threads and backend are not filled in */

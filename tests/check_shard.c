@@ -194,7 +194,7 @@ void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t row
         for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++)
             for (int e = FX_EXACT_AUTO; e <= FX_EXACT_OFF; e++, style++) {
                 char what[160];
-                job j = {comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f}, style % 4};
+                job j = {comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f, false}, style % 4};
                 if (fx_layout_open((fx_layout_kind)kind, ranks, rows, &j.layout) != FX_OK) continue;
                 T_OK(fx_mesh_make(ranks, heads, u, 0, &j.opt.mesh));
                 const bool exact = u == ranks || e != FX_EXACT_OFF;

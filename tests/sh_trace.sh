@@ -9,7 +9,7 @@ if [ ! -x "$tool" ]; then
     skip "all" "tests not built"
     finish
 fi
-plan() { fx plan "$@" --gpu h200 --trace; }
+plan() { fx plan --exchange peer "$@" --gpu h200 --trace; }
 # judged NAME ARGS: the last trace has no findings; its last line shows.
 judged() {
     check "$1: plan" rc_is 0
@@ -29,6 +29,10 @@ launches() { # launches U N
     *) echo --double $((15 + 8 * $1)) --single $((8 + 7 * $1)) ;;
     esac
 }
+# By kernels, for any U > 1:
+#   double: 2 x (norm, kv, put, q, put), attention, three segments given back and collected, 2 x (out, norm, two of the MLP): 25
+#   single: norm, kv, put, q, put, the MLP in two halves, attention, given back, collected, out: 11
+# U = 1: attention writes where its output belongs, and only word goes back: 20 and 10.
 # expect U N: two exchanges per block; none alone; with U = 1 every rank has all keys of its rows after one.
 expect() {
     local exchanges=2
@@ -75,6 +79,32 @@ for golden in h4dev h24dev h5odd; do
         judged "$golden on $n" $(expect $u $n)
     done
 done
+
+# ---- the same by kernels ----
+for n in 2 4 8; do
+    plan -m synthetic:flux-dev -W 1024 -H 1024 --gpus $n --exchange lsa
+    judged "by kernels: flux-dev on $n" --exchanges 2 --double 25 --single 11
+    check "by kernels: $n ranks: as many bytes as by transfers" same "$(awk '/^# +0 (even|stream)/ {print $(NF - 1)}' "$out")" \
+        "$(fx plan -m synthetic:flux-dev -W 1024 -H 1024 --gpu h200 --gpus $n --exchange peer; awk '/^# +0 (even|stream)/ {print $(NF - 1)}' "$out")"
+done
+plan -m synthetic:flux-dev:1+2 --gpus 8 --ulysses 2 --ring 4 --exchange lsa
+judged "by kernels: mesh 2x4" --exchanges 2 --double 25 --single 11
+plan -m synthetic:flux-dev:1+2 --gpus 6 --ring-degree 6 --exchange lsa
+judged "by kernels: mesh 1x6" --exchanges 1 --double 20 --single 10
+plan -m synthetic:flux-dev:1+2 --gpus 6 --ulysses 2 --ring 3 --exact off --exchange lsa
+judged "hops go by transfers all the same" --exchanges 4
+plan -m synthetic:flux-dev --gpus 8 --layout stream --exchange lsa
+judged "by kernels: text and image on different ranks" --exchanges 2
+plan -m synthetic:flux-dev:1+1 --gpus 7 -W 48 -H 16 --t5-len 2 --layout even --exchange lsa
+judged "by kernels: ranks without rows of text or image" --exchanges 1
+for gpu in h100:8:kernels h100:9:transfers gb200:4:kernels gb200:6:transfers; do
+    IFS=: read -r name n by <<<"$gpu"
+    fx plan -m synthetic:flux-dev:1+0 --gpu "$name" --gpus "$n"
+    check "auto: $n of $name: rows by $by" prints "^# run .* rows by $by"
+done
+plan -m synthetic:flux-dev:1+0 --gpus 2 --exchange lsa
+cp "$out" by_kernels
+
 fx plan -m h4dev --gpu b200 --gpus 2
 check "totals alone: exit" rc_is 0
 check "totals alone: no line that is no comment" same "$(grep -vc '^#' "$out")" 0
@@ -111,6 +141,22 @@ renumber <good | grep -v '^#' >plain
 renumbered() { cat plain; }
 export -f renumbered
 renumber <good | "$tool" --exchanges 2 --double 31 >"$out" || fail "a renumbered trace is judged alike"
+
+# by kernels: what rank 0 waits for first
+arrives=$(awk '$1 == 0 && $4 == "wait" {for (i = 1; i <= NF; i++) if ($i ~ /^w:/) {sub("w:", "", $i); print $i; exit}}' by_kernels)
+cp good transfers
+cp by_kernels good
+renumber <good | grep -v '^#' >plain
+spoilt "an op reads what another rank is storing" 'buffers: overlap of linear of line [0-9]+ with what rank 1 stores' -v into="${arrives%+*}" \
+    '$1 == 0 && $4 == "launch" && $6 == "linear" && put && !done {sub(/ r:[0-9]+\+[0-9]+/, " r:" into "+1"); done = 1} $1 == 0 && $6 == "put" {put = 1} {print}'
+spoilt "fewer bytes are stored than waited for" 'pairs: stores are not what is waited for: in' \
+    '$1 == 1 && $4 == "store" && $6 == "in.q" && !done {$9 -= 2; done = 1} {print}'
+spoilt "a store is forgotten" 'pairs: stores are not what is waited for: out' '$1 == 1 && $4 == "store" && $6 == "out.text" {next} {print}'
+spoilt "a rank does not wait" 'exchanges: 1 in double_00, want 2' '$1 == 0 && $4 == "wait" && $6 == "in" {next} {print}'
+spoilt "two ranks store after they have waited for each other" 'end: waits for ever for in' \
+    '$4 == "store" && $6 ~ /^in/ {held[$1] = held[$1] $0 "\n"; next} {print} $4 == "wait" && $6 == "in" {printf "%s", held[$1]}'
+cp transfers good
+renumber <good | grep -v '^#' >plain
 
 # what the first send of rank 0 reads, and what the first receive of rank 0 fills
 sent=$(awk '$1 == 0 && $4 == "send" {sub("r:", "", $NF); print $NF; exit}' good)

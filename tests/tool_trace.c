@@ -8,15 +8,18 @@
  *   (ops, their scratch, other transfers); every ticket is waited for once, in its box
  * - exchanges: in a block, times at which the first transfer begins with none under way; what is under way together has one name
  *   up to its first dot
+ * - rows by kernels (`store`, and `wait` for a peer instead of a ticket): what a wait brings is touched by nothing since the last
+ *   `give_back`, which told the others that it is free
  * - host: the host waits in the box `watch` only
- * - pairs: the sends from a to b are the receives of b from a, in order, in bytes and in name
+ * - pairs: the sends from a to b are the receives of b from a, in order, in bytes and in name; in each box the stores of a for b
+ *   are the bytes that b waits for
  * - end: the ranks, each waiting until all transfers of the ticket have begun on both sides, come to their last lines */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANGES = 9, PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
+enum { RANGES = 13, PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
 
 typedef struct range {
     bool write;
@@ -49,6 +52,10 @@ static bool is(const line *l, const char *kind)
 static bool moves(const line *l)
 {
     return is(l, "send") || is(l, "recv");
+}
+static bool waits_for_stores(const line *l)
+{
+    return is(l, "wait") && l->peer >= 0;
 }
 
 /* ---- reading ---- */
@@ -110,13 +117,15 @@ static bool read_all(FILE *from)
 static void check_line(const line *l)
 {
     const char *stream = moves(l) ? "wire" : is(l, "host") ? "host" : "compute";
-    const bool known = moves(l) || is(l, "launch") || is(l, "wait") || is(l, "host");
+    const bool known = moves(l) || is(l, "launch") || is(l, "wait") || is(l, "host") || is(l, "store");
     if (!known || strcmp(l->stream, stream)) found(l, "form: stream and kind do not belong together", "");
-    if (is(l, "launch") && (!l->ranges || !l->range[0].write))
+    const bool tells = !strcmp(l->what, "put") || !strcmp(l->what, "give_back"); /* also without rows */
+    if (is(l, "launch") && !tells && (!l->ranges || !l->range[0].write))
         found(l, "form: a launch that writes nothing", "");
-    if ((moves(l) || is(l, "wait")) != (l->ticket > 0)) found(l, "form: ticket", "");
-    if (!moves(l)) return;
+    if ((moves(l) || (is(l, "wait") && l->peer < 0)) != (l->ticket > 0)) found(l, "form: ticket", "");
+    if (!moves(l) && !is(l, "store") && !waits_for_stores(l)) return;
     if (l->peer < 0 || l->peer >= ranks || l->peer == l->rank) found(l, "form: peer", "");
+    if (!moves(l)) return;
     if (l->ranges != 1 || l->range[0].end - l->range[0].begin != l->bytes ||
         l->range[0].write != is(l, "recv"))
         found(l, "form: buffer of a transfer", "");
@@ -167,6 +176,24 @@ static void finish_ticket(const line *l)
     under_way = left;
 }
 
+/* What peers store has been free since this rank's last give_back, or since the beginning. */
+static void check_stored(int i)
+{
+    char with[96];
+    for (int k = i - 1; k >= first[lines[i].rank]; k--) {
+        const line *l = &lines[k];
+        if (is(l, "launch") && !strcmp(l->what, "give_back")) return;
+        if (!is(l, "launch") && !moves(l)) continue;
+        for (int a = 0; a < l->ranges; a++)
+            for (int b = 0; b < lines[i].ranges; b++) {
+                if (!overlap(l->range[a], lines[i].range[b])) continue;
+                snprintf(with, sizeof with, "%s of line %d with what rank %d stores", l->what, l->number,
+                         lines[i].peer);
+                found(&lines[i], "buffers: overlap of ", with);
+            }
+    }
+}
+
 static bool same_head(const char *a, const char *b)
 {
     const size_t n = strcspn(a, ".");
@@ -189,6 +216,7 @@ static bool begin_transfer(const line *l)
 typedef struct box {
     char name[24];
     int launches, exchanges;
+    const line *last; /* wait for stores */
 } box;
 static box first_rank[BOXES], this_rank[BOXES];
 static int blocks; /* of all ranks */
@@ -233,7 +261,13 @@ static int walk_rank(int rank, box *all)
         check_buffers(l);
         all[n - 1].launches += is(l, "launch");
         if (moves(l)) all[n - 1].exchanges += begin_transfer(l);
-        if (is(l, "wait")) finish_ticket(l);
+        if (is(l, "wait") && l->peer < 0) finish_ticket(l);
+        if (waits_for_stores(l)) {
+            const line *last = all[n - 1].last;
+            all[n - 1].exchanges += !last || !same_head(last->what, l->what);
+            all[n - 1].last = l;
+            check_stored(i);
+        }
         if (is(l, "host") && strcmp(l->box, "watch")) found(l, "host: waits in ", l->box);
     }
     close_box(&lines[first[rank + 1] - 1], &all[n - 1]);
@@ -279,9 +313,44 @@ static void check_pair(int from, int to)
     }
 }
 
+/* Bytes that move in the box of line i under the same head: stores of `from` for `to`, or what `to` waits for from it. */
+static unsigned long long bytes_of(int rank, int peer, const char *kind, const line *like)
+{
+    unsigned long long sum = 0;
+    for (int i = first[rank]; i < first[rank + 1]; i++)
+        if (lines[i].peer == peer && is(&lines[i], kind) && !strcmp(lines[i].box, like->box) &&
+            same_head(lines[i].what, like->what))
+            sum += lines[i].bytes;
+    return sum;
+}
+
+static void check_stores(void)
+{
+    for (int i = 0; i < count; i++) {
+        const line *l = &lines[i];
+        const bool store = is(l, "store");
+        if (!store && !waits_for_stores(l)) continue;
+        if (bytes_of(store ? l->rank : l->peer, store ? l->peer : l->rank, "store", l) !=
+            bytes_of(store ? l->peer : l->rank, store ? l->rank : l->peer, "wait", l))
+            found(l, "pairs: stores are not what is waited for: ", l->what);
+    }
+}
+
+/* The last store of the peer for what line i waits for has begun; there is one. */
+static bool stores_have_begun(int i)
+{
+    const line *l = &lines[i];
+    for (int k = first[l->peer + 1] - 1; k >= first[l->peer]; k--)
+        if (lines[k].peer == l->rank && is(&lines[k], "store") && !strcmp(lines[k].box, l->box) &&
+            same_head(lines[k].what, l->what))
+            return lines[k].begun;
+    return false;
+}
+
 /* All transfers of the ticket that line i waits for have begun on both sides. */
 static bool may_go_on(int i)
 {
+    if (waits_for_stores(&lines[i])) return stores_have_begun(i);
     int t = i - 1;
     while (t >= first[lines[i].rank] && lines[t].ticket != lines[i].ticket) t--;
     for (; t >= first[lines[i].rank] && lines[t].ticket == lines[i].ticket && moves(&lines[t]); t--)
@@ -320,6 +389,7 @@ int main(int argc, char **argv)
     for (int a = 0; a < ranks; a++)
         for (int b = 0; b < ranks; b++)
             if (a != b) check_pair(a, b);
+    check_stores();
     check_end();
     printf("trace: %d ranks, %d blocks, %d lines, %d exchanges per block; %d findings\n", ranks, blocks,
            count, want_exchanges, findings);

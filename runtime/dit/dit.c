@@ -29,6 +29,7 @@ fx_status fx_dit_open(const fx_dit_config *cfg, const fx_dit_weights *w, fx_back
     FX_TRY(fx_mod_open(out));
     const fx_exchange_options exchange = {.mesh = opt->mesh,
                                           .exact = opt->exact,
+                                          .by_kernels = opt->by_kernels,
                                           .heads = (int)cfg->heads,
                                           .head_dim = (int)cfg->head_dim,
                                           .qk_eps = norm_eps};

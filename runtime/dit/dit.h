@@ -56,6 +56,7 @@ typedef struct fx_dit {
 typedef struct fx_dit_options {
     fx_mesh mesh;
     fx_exact exact;
+    bool by_kernels; /* parallel/exchange.h */
     int steps;
     int64_t text_tokens, grid_height, grid_width; /* image tokens = grid_height * grid_width, raster order */
 } fx_dit_options;

@@ -68,7 +68,8 @@ static void test_quiet(fx_comm *c)
 static void test_watched(fx_comm *c)
 {
     seen s = {""};
-    const fx_comm_watch watch = {on_post, on_wait, on_copy, on_host, &s};
+    const fx_comm_watch watch = {
+        .post = on_post, .wait = on_wait, .copy = on_copy, .host = on_host, .ctx = &s};
     const fx_xfer send[3] = {{4, (void *)16, 8}, {0, (void *)24, 0}, {2, (void *)64, 5}},
                   recv[2] = {{2, (void *)96, 5}, {1, (void *)32, 24}};
     const size_t bytes[5] = {1, 2, 3, 4, 5}, offset[5] = {0};
@@ -106,7 +107,8 @@ static void test_watched(fx_comm *c)
 static void test_alone(void)
 {
     seen s = {""};
-    const fx_comm_watch watch = {on_post, on_wait, on_copy, on_host, &s};
+    const fx_comm_watch watch = {
+        .post = on_post, .wait = on_wait, .copy = on_copy, .host = on_host, .ctx = &s};
     fx_comm *c;
     int64_t n = 1;
     T_OK(fx_comm_open_plan(0, 1, &c));
