@@ -65,21 +65,18 @@ FX_INLINE void rms_row(void *y, fx_dtype yd, const void *x, fx_dtype xd, const f
     for (int64_t i = 0; i < n; i++) fx_store(y, i, yd, fx_load(x, i, xd) * inv * w[i]);
 }
 
-FX_INLINE void rms_any(void *y, fx_dtype yd, const void *x, fx_dtype xd, const float *w, int64_t n, float eps)
+/* x is the residual stream: always f32. */
+FX_INLINE void rms_any(void *y, fx_dtype yd, const void *x, const float *w, int64_t n, float eps)
 {
-    if (xd == FX_F32 && yd == FX_F32)
+    if (yd == FX_F32)
         rms_row(y, FX_F32, x, FX_F32, w, n, eps);
-    else if (xd == FX_F32)
-        rms_row(y, FX_BF16, x, FX_F32, w, n, eps);
-    else if (yd == FX_F32)
-        rms_row(y, FX_F32, x, FX_BF16, w, n, eps);
     else
-        rms_row(y, FX_BF16, x, FX_BF16, w, n, eps);
+        rms_row(y, FX_BF16, x, FX_F32, w, n, eps);
 }
 FX_MULTI(rms,
-         (void *restrict y, fx_dtype yd, const void *restrict x, fx_dtype xd, const float *restrict w,
-          int64_t n, float eps),
-         (y, yd, x, xd, w, n, eps))
+         (void *restrict y, fx_dtype yd, const void *restrict x, const float *restrict w, int64_t n,
+          float eps),
+         (y, yd, x, w, n, eps))
 
 typedef struct norm_job {
     fx_tensor y, x;
@@ -106,8 +103,8 @@ static void rms_range(const void *job, int64_t begin, int64_t end, int thread)
     const norm_job *j = job;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        rms(fx_at_mut(j->y, i * j->y.stride[0]), j->y.dtype, fx_at(j->x, i * j->x.stride[0]), j->x.dtype,
-            j->w, j->x.shape[1], j->eps);
+        rms(fx_at_mut(j->y, i * j->y.stride[0]), j->y.dtype, fx_at(j->x, i * j->x.stride[0]), j->w,
+            j->x.shape[1], j->eps);
 }
 
 fx_status fx_cpu_norm_mod(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor shift, fx_tensor scale,

@@ -10,13 +10,12 @@ enum { MAX_CHANNELS = 65536, MAX_HEADS = 1024, MAX_HEAD_DIM = 1024, MAX_BLOCKS =
 
 static fx_status read_axes(const fx_config *c, fx_dit_config *out)
 {
-    int64_t axes[8];
-    int count = 0;
     if (!fx_config_has(c, "axes_dims_rope")) {
         const int64_t flux[FX_ROPE_AXES] = {16, 56, 56};
         for (int i = 0; i < FX_ROPE_AXES; i++) out->axis_dim[i] = flux[i];
-        count = FX_ROPE_AXES;
     } else {
+        int64_t axes[8];
+        int count;
         FX_TRY(fx_config_ints(c, "axes_dims_rope", 8, 0, MAX_HEAD_DIM, &count, axes));
         FX_CHECK(count == FX_ROPE_AXES, FX_EFORMAT, "%s: axes_dims_rope has %d entries; FLUX.1 models have 3",
                  c->path, count);
