@@ -65,12 +65,18 @@ for signal in INT TERM; do
     clean "stopped by SIG$signal"
 
     what="SIG$signal to mpirun, 4 ranks"
-    start 4
-    ranks=$(ranks_of $pid)
-    check "$what: 4 ranks run" same "$(wc -w <<<"$ranks" | xargs)" 4
-    kill -$signal $pid
-    ended 2000
-    check "$what: mpirun reports failure" [ "$rc" != 0 ]
+    for try in 1 2 3; do
+        start 4
+        ranks=$(ranks_of $pid)
+        check "$what: 4 ranks run" same "$(wc -w <<<"$ranks" | xargs)" 4
+        kill -$signal $pid
+        ended 2000
+        check "$what: mpirun reports failure" [ "$rc" != 0 ]
+        # An mpirun that was told to end may drop the beginning of what a rank wrote meanwhile ("pped by SIGTERM during ...", seen
+        # once in some hundred runs of Open MPI 4.1.4).
+        [ "$try" = 3 ] || says '^fluxpar: error: ' || ! says 'pped by SIG|the unfinished picture is not written' || continue
+        break
+    done
     clean "stopped by SIG"
 
     what="SIG$signal to one of 3 ranks"
