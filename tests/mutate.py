@@ -38,7 +38,8 @@ AREAS = [
         ("kernels/cpu/rows.c", "ops gate* axpy act* glu embed attention_*"),
         ("kernels/cpu/vae_rows.c", "ops row_stats group_norm upsample2x to_rgb8"),
         ("kernels/cpu/copy.c", "ops copy count*"),
-        ("kernels/cpu/tile_generic.c", "ops conv2d; ops@SSE41 conv2d"),
+        ("parallel/window.c", r"count_bytes", "figures of the report, not of the picture"),
+    ("kernels/cpu/tile_generic.c", "ops conv2d; ops@SSE41 conv2d"),
     ]),
     ("parallel", 5, [
         ("parallel/layout.c", "layout"),
