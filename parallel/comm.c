@@ -356,10 +356,9 @@ fx_status fx_comm_check(fx_comm *c)
     return rows->ops->gave_up && rows->ops->gave_up(rows) ? stick(rows, deadline_error(rows, -1)) : FX_OK;
 }
 
-void fx_comm_note_sent(fx_comm *c, uint64_t bytes, uint64_t transfers)
+void fx_comm_note_sent(fx_comm *c, uint64_t bytes)
 {
     c->family->stats.bytes_sent += bytes;
-    c->family->stats.transfers += transfers;
 }
 
 fx_status fx_comm_settle(fx_comm *c)

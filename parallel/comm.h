@@ -65,8 +65,8 @@ fx_comm *fx_comm_rows(fx_comm *);
 fx_status fx_comm_settle(fx_comm *);
 /* Without waiting: FX_ECOMM, with its name, when a device has waited in vain for another rank. */
 fx_status fx_comm_check(fx_comm *);
-/* Work that is played again (kernels/record.h) sends what it sent when it was recorded. */
-void fx_comm_note_sent(fx_comm *, uint64_t bytes, uint64_t transfers);
+/* Bytes that no transfer counts: stored by kernels, or sent by work that is played again (kernels/record.h). */
+void fx_comm_note_sent(fx_comm *, uint64_t bytes);
 
 fx_status fx_comm_broadcast(fx_comm *, int root, void *data, size_t bytes);
 fx_status fx_comm_all_gather(fx_comm *, const void *mine, void *all, const size_t bytes[],

@@ -166,12 +166,11 @@ void fx_exchange_window_close(fx_exchange *ex)
 
 /* ---- a block ---- */
 
-/* Bytes for other ranks, for the report. */
-static void count_bytes(fx_exchange *ex, int64_t values, int ranks)
+/* Rows of this rank's width, to other ranks. */
+static void count_rows(const fx_exchange *ex, int64_t rows)
 {
-    fx_comm_stats *s = &ex->comm->family->stats;
-    s->bytes_sent += (uint64_t)values * fx_dtype_size(ex->be->dtype);
-    s->transfers += (uint64_t)ranks;
+    fx_comm_note_sent(ex->comm,
+                      (uint64_t)(rows * ex->heads * ex->opt.head_dim) * fx_dtype_size(ex->be->dtype));
 }
 
 fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
@@ -189,7 +188,7 @@ fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x
     }
     for (int p = 0; p < FX_PARTS; p++) {
         const int copies = p == FX_PART_Q ? m->ulysses : m->ranks; /* of one rank's heads */
-        if (fx_present(x[p])) count_bytes(ex, n * ex->heads * ex->opt.head_dim * (copies - 1), copies - 1);
+        if (fx_present(x[p])) count_rows(ex, n * (copies - 1));
     }
     if (fx_planning(ex->be)) return fx_exchange_window_tell_put(ex, segment, x, cs);
     return fx_window_put(ex->be, &ex->window->w, x[FX_PART_Q], x[FX_PART_K], x[FX_PART_V], w_q, w_k, cs,
@@ -215,7 +214,7 @@ fx_status fx_exchange_window_return(fx_exchange *ex)
     const int ulysses = ex->opt.mesh.ulysses;
     int64_t begin = 0;
     if (ulysses == 1) return give_back(ex, FX_ALL, 0, 0, whole);
-    count_bytes(ex, (ex->group - ex->local) * ex->heads * ex->opt.head_dim, ulysses - 1);
+    count_rows(ex, ex->group - ex->local);
     if (!ex->apart) return give_back(ex, FX_ALL, 0, ex->group, whole);
     for (int s = 0; s < FX_SEGMENTS; s++) {
         const int64_t rows = fx_exchange_segment_rows(ex, ex->ri, s);

@@ -15,8 +15,8 @@ typedef struct fx_gallery {
     int step;
 } fx_gallery;
 
-bool fx_gallery_open_in_steps(
-    const fx_gallery *); /* someone wants to see what happens within or after steps */
+/* Someone wants to see what happens within or after steps. */
+bool fx_gallery_open_in_steps(const fx_gallery *);
 /* Sets the transformer's observer for the step. */
 void fx_gallery_begin_step(fx_gallery *, fx_dit *, int step);
 /* Each shows one moment to whom it concerns; collective. */

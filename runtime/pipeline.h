@@ -128,9 +128,9 @@ fx_status fx_pipeline_open(const fx_pipeline_options *, fx_comm *, fx_pipeline *
 const fx_model_facts *fx_pipeline_facts(const fx_pipeline *);
 /* Fills the defaults in and checks ranges; FX_EINVAL names what is allowed (the nearest two sizes, ...). */
 fx_status fx_pipeline_complete(const fx_pipeline *, fx_request *);
+enum { FX_WARM_MOST = 8 }; /* sizes that are kept at a time */
 /* Makes ready for pictures of these sizes: plans all, takes memory for the largest, and runs the parts of a picture once each, so
- * that the first picture of a size takes as long as the second. n: at most FX_WARM_MOST (the sizes that are kept). */
-enum { FX_WARM_MOST = 8 };
+ * that the first picture of a size takes as long as the second. n: at most FX_WARM_MOST. */
 fx_status fx_pipeline_warm_up(fx_pipeline *, const fx_request *, int n);
 /* Plans the memory for this size when it changed, then makes the picture. FX_ENUMERIC: non-finite latents, with step,
  * block and rank. FX_ESIGNAL when the stop flag was raised. */

@@ -158,13 +158,11 @@ static fx_status step_body(fx_session *s)
 
 static fx_status record(fx_session *s)
 {
-    const fx_comm_stats before = fx_comm_statistics(s->comm);
+    const uint64_t before = fx_comm_statistics(s->comm).bytes_sent;
     FX_TRY(s->be->recorder->begin(s->be));
     const fx_status st = step_body(s), ended = s->be->recorder->end(s->be, &s->step->recording);
     FX_TRY(st);
-    const fx_comm_stats after = fx_comm_statistics(s->comm);
-    s->step->bytes = after.bytes_sent - before.bytes_sent;
-    s->step->transfers = after.transfers - before.transfers;
+    s->step->bytes = fx_comm_statistics(s->comm).bytes_sent - before;
     return ended;
 }
 
@@ -180,7 +178,7 @@ fx_status fx_session_step(fx_session *s, int step)
     FX_TRY(select_step(s, step));
     FX_TRY(fx_copy(s->be, fx_row(s->before, step % 2), s->latents, 1, 0));
     const bool again = s->ahead && s->step->recording;
-    if (again) fx_comm_note_sent(s->comm, s->step->bytes, s->step->transfers);
+    if (again) fx_comm_note_sent(s->comm, s->step->bytes);
     if (s->ahead && s->step->warm && !again) FX_TRY(record(s)); /* counts what the first play sends */
     if (s->ahead && s->step->recording)
         FX_TRY(s->be->recorder->play(s->be, s->step->recording));

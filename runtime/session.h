@@ -24,9 +24,9 @@ typedef struct fx_size {
 
 /* A step of a size, for the next sessions of that size over the same memory. Kept by their owner. */
 typedef struct fx_step_record {
-    bool warm;                 /* a step has run: plans and code of its ops are there */
-    void *recording;           /* kernels/record.h, or NULL */
-    uint64_t bytes, transfers; /* what it sends to other ranks */
+    bool warm;       /* a step has run: plans and code of its ops are there */
+    void *recording; /* kernels/record.h, or NULL */
+    uint64_t bytes;  /* what it sends to other ranks */
 } fx_step_record;
 
 typedef struct fx_session {

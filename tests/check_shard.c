@@ -107,6 +107,7 @@ static fx_status run(const job *j, double *result)
                   width = (int64_t)j->opt.heads * DIM;
     fx_status st;
     FX_TRY(fx_exchange_open(j->be, j->comm, &j->layout, &j->opt, &ex));
+    const uint64_t before = fx_comm_statistics(j->comm).bytes_sent;
     for (int b = 0; b < BLOCKS; b++) {
         const size_t mark = fx_mark(a);
         fx_tensor qkv, cs, o;
@@ -123,6 +124,13 @@ static fx_status run(const job *j, double *result)
             for (int64_t c = 0; c < width; c++) result[((b * rows) + r) * width + c] = shard_load(o, r, c);
         fx_rewind(a, mark);
     }
+    const uint64_t sent = fx_comm_statistics(j->comm).bytes_sent - before,
+                   want = shard_rows_sent(&j->layout, &j->opt.mesh, fx_comm_rank(j->comm),
+                                          fx_exchange_exact(ex)) *
+                          BLOCKS * (uint64_t)(j->opt.heads / j->opt.mesh.ulysses * DIM) *
+                          fx_dtype_size(j->be->dtype);
+    T_CHECK(!result || sent == want, "sent %llu bytes, want %llu", (unsigned long long)sent,
+            (unsigned long long)want);
 out:
     fx_exchange_close(&ex);
     return st;

@@ -85,7 +85,6 @@ AREAS = [
 
 # Never drawn: an edit there changes speed, words or clean-up and no result, so that no test can or should see it.
 LEFT_OUT = [
-    ("parallel/window.c", r"count_bytes", "figures of the report, not of the picture"),
     ("kernels/cpu/*", r"avx512|->isa <", "instruction sets that many processors do not have (trials run with AVX2)"),
     ("kernels/cpu/*", r"grain|16384", "how finely work is dealt to threads: results do not depend on it"),
     ("kernels/cpu/*", r"operand == FX_BF16|\bpairs\b|^pack_keys_bf16$|^pack_pairs$|uint16_t \*\)(dst|src)", "bf16 tiles, the same"),

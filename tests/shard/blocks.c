@@ -95,25 +95,6 @@ static fx_status each_block(fx_dit *d, const int64_t *joint, double *result)
     return FX_OK;
 }
 
-/* What this rank sends in one step, by parallel/README.md: a hop or a copy too many makes no other result. */
-static uint64_t bytes_of_step(const job *j, fx_backend *be, int me, bool exact)
-{
-    const fx_mesh *m = &j->opt.mesh;
-    const int first = me / m->ulysses * m->ulysses;
-    const uint64_t row = (uint64_t)j->m->cfg.hidden / (uint64_t)m->ulysses * fx_dtype_size(be->dtype),
-                   mine = (uint64_t)fx_layout_local(&j->layout, me), others = (uint64_t)m->ulysses - 1;
-    uint64_t group = 0, rows;
-    for (int r = first; r < first + m->ulysses; r++) group += (uint64_t)fx_layout_local(&j->layout, r);
-    rows = mine * others + (group - mine);                        /* q, and o back */
-    rows += 2 * mine * (exact ? (uint64_t)m->ranks - 1 : others); /* k and v */
-    for (int hop = 0; !exact && hop + 1 < m->ring; hop++) /* the block that came with the hop before */
-        for (int u = 0; u < m->ulysses; u++) {
-            const int from = (me / m->ulysses - hop + m->ring) % m->ring;
-            rows += 2 * (uint64_t)fx_layout_local(&j->layout, from * m->ulysses + u);
-        }
-    return rows * row * (DOUBLES + SINGLES);
-}
-
 /* result[STAGES][rows][hidden]: the rows after each block, then after a whole step; then noise[image rows][CHANNELS] */
 static fx_status graph(const void *ctx, fx_backend *be, fx_comm *comm, double *result)
 {
@@ -146,7 +127,9 @@ static fx_status graph(const void *ctx, fx_backend *be, fx_comm *comm, double *r
         keep(d.x, 0, result + (STAGES - 1) * stage);
         keep(noise, 0, result + STAGES * stage);
         const uint64_t sent = fx_comm_statistics(comm).bytes_sent - before,
-                       want = bytes_of_step(j, be, me, fx_exchange_exact(d.exchange));
+                       want = shard_rows_sent(&j->layout, &j->opt.mesh, me, fx_exchange_exact(d.exchange)) *
+                              (DOUBLES + SINGLES) * (uint64_t)(j->m->cfg.hidden / j->opt.mesh.ulysses) *
+                              fx_dtype_size(be->dtype);
         T_CHECK(sent == want, "mesh %dx%d: a step sent %llu bytes, want %llu", j->opt.mesh.ulysses,
                 j->opt.mesh.ring, (unsigned long long)sent, (unsigned long long)want);
         T_CHECK(fx_exchange_exact(d.exchange) == (j->opt.mesh.ring == 1 || j->opt.exact != FX_EXACT_OFF),

@@ -56,3 +56,21 @@ double *shard_run(fx_backend *be, fx_comm *comm, shard_graph graph, const void *
     fx_arena_close(&be->arena);
     return result;
 }
+
+/* Rows (of the width of a rank's heads) that a rank sends in one block, by parallel/README.md: a hop or a copy too many makes no
+ * other result. */
+uint64_t shard_rows_sent(const fx_layout *l, const fx_mesh *m, int me, bool exact)
+{
+    const int first = me / m->ulysses * m->ulysses;
+    const uint64_t mine = (uint64_t)fx_layout_local(l, me), others = (uint64_t)m->ulysses - 1;
+    uint64_t group = 0, rows;
+    for (int r = first; r < first + m->ulysses; r++) group += (uint64_t)fx_layout_local(l, r);
+    rows = mine * others + (group - mine);                        /* q, and o back */
+    rows += 2 * mine * (exact ? (uint64_t)m->ranks - 1 : others); /* k and v */
+    for (int hop = 0; !exact && hop + 1 < m->ring; hop++) /* the block that came with the hop before */
+        for (int u = 0; u < m->ulysses; u++) {
+            const int from = (me / m->ulysses - hop + m->ring) % m->ring;
+            rows += 2 * (uint64_t)fx_layout_local(l, from * m->ulysses + u);
+        }
+    return rows;
+}

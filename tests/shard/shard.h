@@ -19,6 +19,9 @@ typedef fx_status (*shard_graph)(const void *job, fx_backend *be, fx_comm *comm,
 /* result[values] of this rank (malloc'ed). Planned and used memory must agree; rows read before they came show as NaN. */
 double *shard_run(fx_backend *be, fx_comm *comm, shard_graph graph, const void *job, int64_t values);
 
+/* Rows (of the width of a rank's heads) that a rank sends in one block. */
+uint64_t shard_rows_sent(const fx_layout *, const fx_mesh *, int me, bool exact);
+
 /* One line per kind of case; quick: about a third. Collective. */
 void test_blocks(fx_comm *comm, bool quick);
 void test_vae(fx_comm *comm, bool quick);
