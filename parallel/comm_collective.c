@@ -176,7 +176,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
         const fx_status st = (fx_status)all[r].status;
         if (culprit) *culprit = r;
         if (c->id == 0) c->family->culprit = r; /* a vote of some ranks is not yet one of all */
-        if (st == FX_ESIGNAL && all[r].stop_signal && !fx_stop_signal()) fx_stop_request(all[r].stop_signal);
+        if (st == FX_ESIGNAL && !fx_stop_signal()) fx_stop_request(all[r].stop_signal);
         return share_message(c, r, st);
     }
     return FX_OK;

@@ -91,6 +91,7 @@ static void t_views(void)
     T_CHECK(strlen(fx_shape_str(t, text, 6)) == 5, "cut to fit: %s", text);
     T_CHECK(!fx_present(fx_none()) && fx_numel(fx_none()) == 0 && fx_present(t), "absent");
     const fx_tensor row = fx_row(t, 1);
+    T_CHECK(!row.shape[row.ndim] && !row.stride[row.ndim], "behind the last dimension nothing is left");
     T_CHECK(row.ndim == 2 && row.shape[0] == 3 && *(float *)row.data == 12, "row");
     const fx_tensor part = fx_cols(row, 1, 2);
     T_CHECK(*(float *)part.data == 13 && part.shape[1] == 2 && part.stride[0] == 4 && !fx_contiguous(part),
