@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/comm_cards.h"
 #include "parallel/comm_internal.h"
 #include "parallel/comm_peer.h"
 
@@ -26,7 +27,6 @@ static fx_status rows_copy(fx_comm *c, void *to, const void *from, size_t bytes)
 #include <stdio.h>
 
 #include "runtime/core/clock.h"
-#include "runtime/core/log.h"
 
 struct rows_transport {
     fx_backend *be;
@@ -42,11 +42,6 @@ struct rows_transport {
 static rows_transport *transport_of(const fx_comm *c)
 {
     return c->transport;
-}
-
-static fx_status cuda_error(cudaError_t e, const char *what)
-{
-    return e == cudaSuccess ? FX_OK : FX_FAIL(FX_EDEVICE, "%s: %s", what, cudaGetErrorString(e));
 }
 
 static fx_status nccl_error(const rows_transport *t, ncclResult_t r, const char *what)
@@ -94,13 +89,13 @@ static fx_status rows_post(fx_comm *c, int slot, int lane, int sends, const fx_x
 {
     rows_transport *t = transport_of(c);
     (void)lane; /* one order for all: every rank posts in the same one */
-    FX_TRY(cuda_error(cudaEventRecord(t->ready, t->compute), "cudaEventRecord"));
-    FX_TRY(cuda_error(cudaStreamWaitEvent(t->wire, t->ready, 0), "cudaStreamWaitEvent"));
+    FX_TRY(fx_cuda_status(cudaEventRecord(t->ready, t->compute), "cudaEventRecord"));
+    FX_TRY(fx_cuda_status(cudaStreamWaitEvent(t->wire, t->ready, 0), "cudaStreamWaitEvent"));
     if (t->peers && fx_peers_ready(t->peers))
         FX_TRY(fx_peers_post(t->peers, slot, sends, send, recvs, recv));
     else
         FX_TRY(poll(c, t, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
-    FX_TRY(cuda_error(cudaEventRecord(t->done[slot], t->wire), "cudaEventRecord"));
+    FX_TRY(fx_cuda_status(cudaEventRecord(t->done[slot], t->wire), "cudaEventRecord"));
     for (int i = 0; i < recvs; i++) t->peer[recv[i].peer] |= recv[i].bytes != 0;
     for (int i = 0; i < sends; i++) t->peer[send[i].peer] |= send[i].bytes != 0;
     return FX_OK;
@@ -110,9 +105,9 @@ static fx_status rows_test(fx_comm *c, int slot, int *left)
 {
     const rows_transport *t = transport_of(c);
     *left = 0;
-    FX_TRY(cuda_error(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent"));
+    FX_TRY(fx_cuda_status(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent"));
     if (t->peers) FX_TRY(fx_peers_order(t->peers, slot));
-    return cuda_error(cudaEventRecord(t->last, t->compute), "cudaEventRecord");
+    return fx_cuda_status(cudaEventRecord(t->last, t->compute), "cudaEventRecord");
 }
 
 static bool rows_gave_up(const fx_comm *c)
@@ -126,7 +121,8 @@ static fx_status rows_drain(fx_comm *c, int *left)
     ncclResult_t r = ncclSuccess;
     *left = 0;
     if (!t->nccl) return FX_OK;
-    if (t->kernels && !t->marked) FX_TRY(cuda_error(cudaEventRecord(t->last, t->compute), "cudaEventRecord"));
+    if (t->kernels && !t->marked)
+        FX_TRY(fx_cuda_status(cudaEventRecord(t->last, t->compute), "cudaEventRecord"));
     t->marked = true;
     const cudaError_t e = cudaEventQuery(t->last);
     if (rows_gave_up(c)) *left = -1;
@@ -139,7 +135,7 @@ static fx_status rows_drain(fx_comm *c, int *left)
     }
     memset(t->peer, 0, (size_t)c->size);
     t->marked = false;
-    return cuda_error(e, "a transfer");
+    return fx_cuda_status(e, "a transfer");
 }
 
 static void rows_late(const fx_comm *c, int slot, bool late[])
@@ -173,75 +169,16 @@ static void rows_detach(fx_comm *c)
 static fx_status make_events(rows_transport *t)
 {
     int least = 0, most = 0;
-    FX_TRY(cuda_error(cudaDeviceGetStreamPriorityRange(&least, &most), "cudaDeviceGetStreamPriorityRange"));
     FX_TRY(
-        cuda_error(cudaStreamCreateWithPriority(&t->wire, cudaStreamNonBlocking, most), "cudaStreamCreate"));
-    FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->ready, cudaEventDisableTiming), "cudaEventCreate"));
-    FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->last, cudaEventDisableTiming), "cudaEventCreate"));
+        fx_cuda_status(cudaDeviceGetStreamPriorityRange(&least, &most), "cudaDeviceGetStreamPriorityRange"));
+    FX_TRY(fx_cuda_status(cudaStreamCreateWithPriority(&t->wire, cudaStreamNonBlocking, most),
+                          "cudaStreamCreate"));
+    FX_TRY(fx_cuda_status(cudaEventCreateWithFlags(&t->ready, cudaEventDisableTiming), "cudaEventCreate"));
+    FX_TRY(fx_cuda_status(cudaEventCreateWithFlags(&t->last, cudaEventDisableTiming), "cudaEventCreate"));
     for (int i = 0; i < FX_COMM_SLOTS; i++)
-        FX_TRY(cuda_error(cudaEventCreateWithFlags(&t->done[i], cudaEventDisableTiming), "cudaEventCreate"));
+        FX_TRY(
+            fx_cuda_status(cudaEventCreateWithFlags(&t->done[i], cudaEventDisableTiming), "cudaEventCreate"));
     return FX_OK;
-}
-
-typedef struct device_card {
-    char uuid[16], host[64], libraries[128];
-    int32_t rank, visible; /* visible: devices that the rank sees */
-} device_card;
-
-static fx_status describe_device(const fx_comm *c, device_card *out)
-{
-    struct cudaDeviceProp prop;
-    int device = 0, visible = 0;
-    *out = (device_card){.rank = c->world[c->rank]};
-    FX_TRY(cuda_error(cudaGetDevice(&device), "cudaGetDevice"));
-    FX_TRY(cuda_error(cudaGetDeviceProperties(&prop, device), "cudaGetDeviceProperties"));
-    FX_TRY(cuda_error(cudaGetDeviceCount(&visible), "cudaGetDeviceCount"));
-    memcpy(out->uuid, prop.uuid.bytes, sizeof out->uuid);
-    out->visible = visible;
-    snprintf(out->libraries, sizeof out->libraries, "%s, %s", fx_device_libraries(), fx_nccl_describe());
-    FILE *name = fopen("/proc/sys/kernel/hostname", "r");
-    if (name && !fgets(out->host, sizeof out->host, name)) out->host[0] = 0;
-    if (name) fclose(name);
-    return FX_OK;
-}
-
-/* Two ranks on one device are slower than one, and NCCL refuses them with less to say; other libraries compute other bits. */
-static fx_status compare_devices(const device_card *a, const device_card *b)
-{
-    FX_CHECK(memcmp(a->uuid, b->uuid, sizeof a->uuid) != 0 || strcmp(a->host, b->host) != 0, FX_EDEVICE,
-             "ranks %d and %d are on the same device; start one rank per device (this node shows fewer "
-             "devices than it "
-             "has ranks), or use --backend cpu",
-             a->rank, b->rank);
-    FX_CHECK(!strcmp(a->libraries, b->libraries), FX_EDEVICE,
-             "rank %d runs with %s and rank %d with %s; install the same libraries on all nodes", a->rank,
-             a->libraries, b->rank, b->libraries);
-    return FX_OK;
-}
-
-static fx_status check_devices(fx_comm *c)
-{
-    device_card mine, *all = calloc((size_t)c->size, sizeof *all);
-    size_t *where = calloc(2 * (size_t)c->size, sizeof *where);
-    bool alone = false; /* with its device, beside other ranks of its node */
-    fx_status st =
-        where && all ? describe_device(c, &mine) : FX_FAIL(FX_ENOMEM, "no memory for the ranks' devices");
-    for (int r = 0; !st && r < c->size; r++)
-        where[r] = sizeof mine, where[c->size + r] = (size_t)r * sizeof mine;
-    st = fx_comm_vote(c, st, NULL);
-    if (!st) st = fx_comm_all_gather(c, &mine, all, where, where + c->size);
-    for (int a = 0; !st && a < c->size; a++)
-        for (int b = 0; !st && b < a; b++) {
-            st = compare_devices(&all[b], &all[a]);
-            alone = alone || (!strcmp(all[a].host, all[b].host) && all[a].visible == 1);
-        }
-    if (!st && alone && c->rank == 0)
-        fx_log(FX_LOG_WARN, "ranks see one device each and may not reach each other's memory over NVLink; "
-                            "let every rank see all "
-                            "devices of its node (CUDA_VISIBLE_DEVICES, Slurm's --gpus-per-task)");
-    free(where);
-    free(all);
-    return fx_comm_vote(c, st, NULL);
 }
 
 static fx_status start_nccl(fx_comm *c, rows_transport *t)
@@ -277,7 +214,7 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     if (!st && !t->peer) st = FX_FAIL(FX_ENOMEM, "no memory for a communicator");
     FX_TRY(fx_comm_vote(c, st, NULL));
     if (c->size == 1) return FX_OK;
-    FX_TRY(check_devices(c));
+    FX_TRY(fx_cards_check(c));
     if (want != FX_WIRE_NCCL) FX_TRY(fx_peers_open(c, t->compute, t->wire, &t->peers, &reason));
     FX_CHECK((want != FX_WIRE_PEER && want != FX_WIRE_LSA) || t->peers, FX_EDEVICE,
              "--exchange %s: a device of these ranks cannot write into another's memory: %s; use "

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "kernels/window.h"
+#include "parallel/comm_cards.h"
 
 typedef CUresult (*value_fn)(CUstream, CUdeviceptr, cuuint32_t, unsigned);
 
@@ -35,19 +36,14 @@ struct fx_peers {
     fx_xfer *out, *in; /* [size] */
 };
 
-static fx_status cuda_error(cudaError_t e, const char *what)
-{
-    return e == cudaSuccess ? FX_OK : FX_FAIL(FX_EDEVICE, "%s: %s", what, cudaGetErrorString(e));
-}
-
 static fx_status find_calls(fx_peers *p)
 {
     enum cudaDriverEntryPointQueryResult found;
     void *write = NULL, *wait = NULL;
-    FX_TRY(cuda_error(
+    FX_TRY(fx_cuda_status(
         cudaGetDriverEntryPointByVersion("cuStreamWriteValue32", &write, 12000, cudaEnableDefault, &found),
         "cuStreamWriteValue32"));
-    FX_TRY(cuda_error(
+    FX_TRY(fx_cuda_status(
         cudaGetDriverEntryPointByVersion("cuStreamWaitValue32", &wait, 12000, cudaEnableDefault, &found),
         "cuStreamWaitValue32"));
     FX_CHECK(write && wait, FX_EDEVICE, "this driver has no stream memory operations");
@@ -80,7 +76,7 @@ static fx_status map_all(fx_comm *c, void *mine, void **at)
     size_t *where = calloc(2 * (size_t)size, sizeof *where);
     memset(&own, 0, sizeof own);
     fx_status st = all && where ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the addresses of %d ranks", size);
-    if (!st) st = cuda_error(cudaIpcGetMemHandle(&own, mine), "cudaIpcGetMemHandle");
+    if (!st) st = fx_cuda_status(cudaIpcGetMemHandle(&own, mine), "cudaIpcGetMemHandle");
     for (int r = 0; where && r < size; r++) where[r] = sizeof own, where[size + r] = (size_t)r * sizeof own;
     st = fx_comm_vote(c, st, NULL);
     if (!st) st = fx_comm_all_gather(c, &own, all, where, where + size);
@@ -89,8 +85,8 @@ static fx_status map_all(fx_comm *c, void *mine, void **at)
         if (r == me)
             at[r] = mine;
         else
-            st = cuda_error(cudaIpcOpenMemHandle(&at[r], all[r], cudaIpcMemLazyEnablePeerAccess),
-                            "cudaIpcOpenMemHandle");
+            st = fx_cuda_status(cudaIpcOpenMemHandle(&at[r], all[r], cudaIpcMemLazyEnablePeerAccess),
+                                "cudaIpcOpenMemHandle");
     }
     free(all);
     free(where);
@@ -107,19 +103,6 @@ static void unmap_all(const fx_peers *p, void **at)
     (void)cudaGetLastError();
 }
 
-static fx_status same_node(fx_comm *c)
-{
-    char mine[64] = "", first[64];
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (f && !fgets(mine, sizeof mine, f)) mine[0] = 0;
-    if (f) fclose(f);
-    memcpy(first, mine, sizeof first);
-    FX_TRY(fx_comm_broadcast(c, 0, first, sizeof first));
-    return fx_comm_vote(
-        c, mine[0] && !memcmp(first, mine, sizeof mine) ? FX_OK : FX_FAIL(FX_EDEVICE, "more than one node"),
-        NULL);
-}
-
 static size_t words(const fx_peers *p)
 {
     return (2 + FX_WINDOW_COUNTERS) * (size_t)fx_comm_size(p->host);
@@ -131,13 +114,13 @@ static fx_status take_reach(fx_peers *p, size_t size)
     r->bases = p->bases;
     r->counters = calloc(size, sizeof *r->counters);
     FX_CHECK(r->counters, FX_ENOMEM, "no memory for transfers");
-    FX_TRY(cuda_error(cudaMalloc((void **)&r->state, FX_WINDOW_STATE * sizeof *r->state), "cudaMalloc"));
-    FX_TRY(cuda_error(cudaMalloc(&r->tables, FX_REACH_TABLES * size), "cudaMalloc"));
-    FX_TRY(cuda_error(cudaMemset(r->state, 0, FX_WINDOW_STATE * sizeof *r->state), "cudaMemset"));
-    FX_TRY(
-        cuda_error(cudaMallocHost((void **)&r->late, (size + words(p)) * sizeof *r->late), "cudaMallocHost"));
+    FX_TRY(fx_cuda_status(cudaMalloc((void **)&r->state, FX_WINDOW_STATE * sizeof *r->state), "cudaMalloc"));
+    FX_TRY(fx_cuda_status(cudaMalloc(&r->tables, FX_REACH_TABLES * size), "cudaMalloc"));
+    FX_TRY(fx_cuda_status(cudaMemset(r->state, 0, FX_WINDOW_STATE * sizeof *r->state), "cudaMemset"));
+    FX_TRY(fx_cuda_status(cudaMallocHost((void **)&r->late, (size + words(p)) * sizeof *r->late),
+                          "cudaMallocHost"));
     memset(r->late, 0, (size + words(p)) * sizeof *r->late);
-    FX_TRY(cuda_error(cudaStreamCreateWithFlags(&p->aside, cudaStreamNonBlocking), "cudaStreamCreate"));
+    FX_TRY(fx_cuda_status(cudaStreamCreateWithFlags(&p->aside, cudaStreamNonBlocking), "cudaStreamCreate"));
     return FX_OK;
 }
 
@@ -154,17 +137,18 @@ static fx_status take_memory(fx_peers *p)
     FX_CHECK(p->theirs && p->bases && p->sent && p->received && p->expect && p->out && p->in, FX_ENOMEM,
              "no memory for transfers");
     FX_TRY(find_calls(p));
-    FX_TRY(cuda_error(cudaMalloc((void **)&p->mine, words(p) * sizeof *p->mine), "cudaMalloc"));
-    FX_TRY(cuda_error(cudaMemset(p->mine, 0, words(p) * sizeof *p->mine), "cudaMemset"));
+    FX_TRY(fx_cuda_status(cudaMalloc((void **)&p->mine, words(p) * sizeof *p->mine), "cudaMalloc"));
+    FX_TRY(fx_cuda_status(cudaMemset(p->mine, 0, words(p) * sizeof *p->mine), "cudaMemset"));
     FX_TRY(take_reach(p, size));
-    return cuda_error(cudaDeviceSynchronize(),
-                      "cudaDeviceSynchronize"); /* before another rank writes there */
+    return fx_cuda_status(cudaDeviceSynchronize(),
+                          "cudaDeviceSynchronize"); /* before another rank writes there */
 }
 
 fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out, const char **reason)
 {
     static char why[200];
     fx_peers *p = calloc(1, sizeof *p);
+    bool one = false;
     *out = NULL;
     *reason = why;
     why[0] = 0;
@@ -173,8 +157,9 @@ fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out
         p->host = host;
         p->compute = compute;
         p->wire = wire;
-        st = same_node(host);
+        st = fx_cards_one_node(host, &one);
     }
+    if (!st && !one) st = FX_FAIL(FX_EDEVICE, "more than one node");
     if (!st) st = fx_comm_vote(host, take_memory(p), NULL);
     if (!st) st = map_all(host, p->mine, (void **)p->theirs);
     if (!st) {
@@ -327,9 +312,9 @@ static fx_status copy_to(fx_peers *p, int peer, int sends, const fx_xfer send[],
         if (send[i].peer != peer || !send[i].bytes) continue;
         FX_CHECK(to->bytes == send[i].bytes, FX_ECOMM, "transfer: rank %d expects %llu bytes and gets %zu",
                  peer, (unsigned long long)to->bytes, send[i].bytes);
-        FX_TRY(cuda_error(cudaMemcpyAsync(p->bases[peer] + to->offset, send[i].data, send[i].bytes,
-                                          cudaMemcpyDefault, p->wire),
-                          "cudaMemcpyAsync"));
+        FX_TRY(fx_cuda_status(cudaMemcpyAsync(p->bases[peer] + to->offset, send[i].data, send[i].bytes,
+                                              cudaMemcpyDefault, p->wire),
+                              "cudaMemcpyAsync"));
         to++;
     }
     return FX_OK;
