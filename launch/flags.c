@@ -64,8 +64,8 @@ const fx_flag fx_flags[] = {
            "less memory",
            SHAPES, false),
     CHOICE("exchange", exchange, "auto|peer|nccl|lsa", "auto",
-           "between GPUs: attention's rows by kernels into the peer's memory (lsa; auto, on one node), by "
-           "copies into it, or by NCCL",
+           "between GPUs: attention's rows by kernels into the peer's memory (lsa; auto, on one node or in "
+           "one NVLink domain), by copies into it, or by NCCL",
            SHAPES, false),
     SWITCH("no-graphs", 0, no_graphs,
            "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "

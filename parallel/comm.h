@@ -34,8 +34,8 @@ typedef struct fx_xfer {
 
 typedef enum { FX_SUM, FX_MIN, FX_MAX } fx_reduce;
 
-/* How rows in device memory move: by copy engines into the peer's memory on one node and by NCCL otherwise, or by the one
- * that is named. LSA: attention's by kernels that write there (parallel/window.c), all else by copy engines. */
+/* How rows in device memory move (comm_way.h): attention's by kernels that write into the peer's memory (LSA; parallel/window.c),
+ * all else by copy engines that write there (PEER: attention's too), or all by NCCL. AUTO: LSA where it is possible. */
 typedef enum { FX_WIRE_AUTO, FX_WIRE_PEER, FX_WIRE_NCCL, FX_WIRE_LSA } fx_wire;
 
 typedef struct fx_comm_stats {

@@ -9,7 +9,7 @@
 
 #include "parallel/comm_cards.h"
 #include "parallel/comm_internal.h"
-#include "parallel/comm_peer.h"
+#include "parallel/comm_reach.h"
 
 typedef struct rows_transport rows_transport;
 
@@ -34,9 +34,9 @@ struct rows_transport {
     cudaStream_t compute, wire;
     cudaEvent_t ready, last;         /* what compute has written; the last arrival */
     cudaEvent_t done[FX_COMM_SLOTS]; /* of a slot's transfers */
-    fx_peers *peers;                 /* copy engines, or NULL */
+    fx_open_way way;                 /* its peers NULL: NCCL's transfers */
     bool *peer;                      /* [size] of transfers since the last drain */
-    bool kernels, marked; /* attention's rows go by kernels; `last` is at the end of what is drained */
+    bool marked;                     /* `last` is at the end of what is drained */
 };
 
 static rows_transport *transport_of(const fx_comm *c)
@@ -44,14 +44,14 @@ static rows_transport *transport_of(const fx_comm *c)
     return c->transport;
 }
 
-static fx_status nccl_error(const rows_transport *t, ncclResult_t r, const char *what)
+static fx_status nccl_error(ncclComm_t nccl, ncclResult_t r, const char *what)
 {
-    return FX_FAIL(FX_ECOMM, "%s: NCCL: %s; %.200s", what, ncclGetErrorString(r), ncclGetLastError(t->nccl));
+    return FX_FAIL(FX_ECOMM, "%s: NCCL: %s; %.200s", what, ncclGetErrorString(r), ncclGetLastError(nccl));
 }
 
-/* Follows a non-blocking call to its end. */
-static fx_status poll(const fx_comm *c, const rows_transport *t, ncclResult_t r, const char *what)
+fx_status fx_nccl_follow(const fx_comm *c, ncclComm_t nccl, int result, const char *what)
 {
+    ncclResult_t r = (ncclResult_t)result;
     const double begin = fx_now_s(), limit = c->family->timeout_s;
     while (r == ncclInProgress) {
         if (fx_stop_signal())
@@ -62,10 +62,10 @@ static fx_status poll(const fx_comm *c, const rows_transport *t, ncclResult_t r,
                  "messages, or give more time with --timeout",
                  c->world[c->rank], limit, c->family->phase);
         sched_yield();
-        const ncclResult_t asked = ncclCommGetAsyncError(t->nccl, &r);
+        const ncclResult_t asked = ncclCommGetAsyncError(nccl, &r);
         if (asked != ncclSuccess) r = asked;
     }
-    return r == ncclSuccess ? FX_OK : nccl_error(t, r, what);
+    return r == ncclSuccess ? FX_OK : nccl_error(nccl, r, what);
 }
 
 /* ---- the transport ---- */
@@ -91,10 +91,10 @@ static fx_status rows_post(fx_comm *c, int slot, int lane, int sends, const fx_x
     (void)lane; /* one order for all: every rank posts in the same one */
     FX_TRY(fx_cuda_status(cudaEventRecord(t->ready, t->compute), "cudaEventRecord"));
     FX_TRY(fx_cuda_status(cudaStreamWaitEvent(t->wire, t->ready, 0), "cudaStreamWaitEvent"));
-    if (t->peers && fx_peers_ready(t->peers))
-        FX_TRY(fx_peers_post(t->peers, slot, sends, send, recvs, recv));
+    if (t->way.peers && fx_peers_ready(t->way.peers))
+        FX_TRY(fx_peers_post(t->way.peers, slot, sends, send, recvs, recv));
     else
-        FX_TRY(poll(c, t, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
+        FX_TRY(fx_nccl_follow(c, t->nccl, enqueue(c, t, sends, send, recvs, recv), "a transfer"));
     FX_TRY(fx_cuda_status(cudaEventRecord(t->done[slot], t->wire), "cudaEventRecord"));
     for (int i = 0; i < recvs; i++) t->peer[recv[i].peer] |= recv[i].bytes != 0;
     for (int i = 0; i < sends; i++) t->peer[send[i].peer] |= send[i].bytes != 0;
@@ -106,13 +106,13 @@ static fx_status rows_test(fx_comm *c, int slot, int *left)
     const rows_transport *t = transport_of(c);
     *left = 0;
     FX_TRY(fx_cuda_status(cudaStreamWaitEvent(t->compute, t->done[slot], 0), "cudaStreamWaitEvent"));
-    if (t->peers) FX_TRY(fx_peers_order(t->peers, slot));
+    if (t->way.peers) FX_TRY(fx_peers_order(t->way.peers, slot));
     return fx_cuda_status(cudaEventRecord(t->last, t->compute), "cudaEventRecord");
 }
 
 static bool rows_gave_up(const fx_comm *c)
 {
-    return transport_of(c)->kernels && fx_peers_gave_up(transport_of(c)->peers);
+    return transport_of(c)->way.kernels && fx_peers_gave_up(transport_of(c)->way.peers);
 }
 
 static fx_status rows_drain(fx_comm *c, int *left)
@@ -121,7 +121,7 @@ static fx_status rows_drain(fx_comm *c, int *left)
     ncclResult_t r = ncclSuccess;
     *left = 0;
     if (!t->nccl) return FX_OK;
-    if (t->kernels && !t->marked)
+    if (t->way.kernels && !t->marked)
         FX_TRY(fx_cuda_status(cudaEventRecord(t->last, t->compute), "cudaEventRecord"));
     t->marked = true;
     const cudaError_t e = cudaEventQuery(t->last);
@@ -131,7 +131,7 @@ static fx_status rows_drain(fx_comm *c, int *left)
         *left = 1;
         const ncclResult_t asked = ncclCommGetAsyncError(t->nccl, &r);
         if (asked != ncclSuccess) r = asked;
-        return r == ncclSuccess || r == ncclInProgress ? FX_OK : nccl_error(t, r, "a transfer");
+        return r == ncclSuccess || r == ncclInProgress ? FX_OK : nccl_error(t->nccl, r, "a transfer");
     }
     memset(t->peer, 0, (size_t)c->size);
     t->marked = false;
@@ -143,7 +143,7 @@ static void rows_late(const fx_comm *c, int slot, bool late[])
     const rows_transport *t = transport_of(c);
     (void)slot;
     for (int r = 0; r < c->size; r++) late[r] = t->peer[r] && r != c->rank;
-    if (t->kernels) fx_peers_late(t->peers, late);
+    if (t->way.kernels) fx_peers_late(t->way.peers, late);
 }
 
 static void rows_detach(fx_comm *c)
@@ -151,7 +151,7 @@ static void rows_detach(fx_comm *c)
     rows_transport *t = transport_of(c);
     if (!t) return;
     if (t->wire && c->family->failed == FX_OK) (void)cudaStreamSynchronize(t->wire);
-    fx_peers_close(&t->peers);
+    fx_reach_close(&t->way);
     if (t->nccl)
         (void)ncclCommAbort(t->nccl); /* nothing is under way, or it is lost: no rank waits for another */
     for (int i = 0; i < FX_COMM_SLOTS; i++)
@@ -189,10 +189,11 @@ static fx_status start_nccl(fx_comm *c, rows_transport *t)
     memset(&id, 0, sizeof id);
     setenv("NCCL_NVLS_ENABLE", "0", 0); /* multicast: nothing here uses it, and some machines lack it */
     if (c->rank == 0) r = ncclGetUniqueId(&id);
-    FX_TRY(fx_comm_vote(c, r == ncclSuccess ? FX_OK : nccl_error(t, r, "ncclGetUniqueId"), NULL));
+    FX_TRY(fx_comm_vote(c, r == ncclSuccess ? FX_OK : nccl_error(NULL, r, "ncclGetUniqueId"), NULL));
     FX_TRY(fx_comm_broadcast(c, 0, &id, sizeof id));
     config.blocking = 0;
-    return poll(c, t, ncclCommInitRankConfig(&t->nccl, c->size, id, c->rank, &config), "start of NCCL");
+    r = ncclCommInitRankConfig(&t->nccl, c->size, id, c->rank, &config);
+    return fx_nccl_follow(c, t->nccl, r, "start of NCCL");
 }
 
 static const fx_comm_ops rows_ops = {.name = "nccl",
@@ -206,7 +207,6 @@ static const fx_comm_ops rows_ops = {.name = "nccl",
 
 static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
 {
-    const char *reason = "";
     t->be = be;
     t->compute = fx_device_stream(be);
     fx_status st = make_events(t);
@@ -215,40 +215,53 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     FX_TRY(fx_comm_vote(c, st, NULL));
     if (c->size == 1) return FX_OK;
     FX_TRY(fx_cards_check(c));
-    if (want != FX_WIRE_NCCL) FX_TRY(fx_peers_open(c, t->compute, t->wire, &t->peers, &reason));
-    FX_CHECK((want != FX_WIRE_PEER && want != FX_WIRE_LSA) || t->peers, FX_EDEVICE,
-             "--exchange %s: a device of these ranks cannot write into another's memory: %s; use "
-             "--exchange nccl",
-             want == FX_WIRE_PEER ? "peer" : "lsa", reason);
-    t->kernels = t->peers && want != FX_WIRE_PEER;
-    if (t->kernels) c->rows->reach = fx_peers_reach(t->peers);
-    return fx_comm_vote(c, start_nccl(c, t), NULL);
+    FX_TRY(fx_comm_vote(c, start_nccl(c, t), NULL));
+    FX_TRY(fx_reach_open(c, t->nccl, want, t->compute, t->wire, &t->way));
+    if (t->way.kernels) c->rows->reach = fx_peers_reach(t->way.peers);
+    return FX_OK;
 }
 
 const char *fx_comm_rows_text(const fx_comm *c)
 {
-    if (!c->rows || c->size == 1) return "";
-    return c->rows->reach ? "peer stores" : transport_of(c->rows)->peers ? "peer copies" : "NCCL";
+    return c->rows ? transport_of(c->rows)->way.text : "";
 }
+
+/* ---- memory ---- */
 
 fx_status fx_comm_register_rows(fx_comm *c, void *base)
 {
     rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
-    return t && t->peers ? fx_peers_register(t->peers, base) : FX_OK;
+    return t && t->way.peers ? fx_peers_register(t->way.peers, base) : FX_OK;
 }
 
 void fx_comm_forget_rows(fx_comm *c)
 {
     rows_transport *t = c && c->rows ? transport_of(c->rows) : NULL;
-    if (t && t->peers) fx_peers_forget(t->peers);
+    if (t && t->way.peers) fx_peers_forget(t->way.peers);
+}
+
+fx_status fx_comm_take_rows(fx_comm *c, fx_backend *be, size_t *bytes, void **out)
+{
+    rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
+    FX_TRY(fx_reach_take(t ? &t->way : NULL, c, be, bytes, out));
+    return fx_comm_register_rows(c, *out);
+}
+
+void fx_comm_give_rows(fx_comm *c, fx_backend *be, void *data)
+{
+    rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
+    if (!data) return;
+    fx_comm_forget_rows(c);
+    fx_reach_give(t ? &t->way : NULL, be, data);
 }
 
 const char *fx_nccl_describe(void)
 {
-    static char text[32];
+    static char text[48];
     int v = 0;
     if (!text[0] && ncclGetVersion(&v) == ncclSuccess)
-        snprintf(text, sizeof text, "NCCL %d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+        snprintf(text, sizeof text, "NCCL %d.%d.%d%s", v / 10000, v / 100 % 100, v % 100,
+                 fx_windows_describe());
     return text[0] ? text : "NCCL";
 }
 
@@ -297,6 +310,17 @@ fx_status fx_comm_register_rows(fx_comm *c, void *base)
 void fx_comm_forget_rows(fx_comm *c)
 {
     (void)c;
+}
+
+fx_status fx_comm_take_rows(fx_comm *c, fx_backend *be, size_t *bytes, void **out)
+{
+    return fx_comm_vote(c, fx_device_alloc(be, *bytes, out), NULL);
+}
+
+void fx_comm_give_rows(fx_comm *c, fx_backend *be, void *data)
+{
+    (void)c;
+    fx_device_free(be, data);
 }
 
 const char *fx_nccl_describe(void)

@@ -23,6 +23,7 @@ typedef struct place {
 
 struct fx_peers {
     fx_comm *host;
+    fx_windows *windows;               /* NULL: by CUDA's handles */
     cudaStream_t compute, wire, aside; /* aside: to look at counters while the others wait */
     value_fn write, wait;
     uint32_t *mine;    /* [2 + FX_WINDOW_COUNTERS][size] on the device: ready, arrived, the kernels' */
@@ -69,7 +70,7 @@ static fx_status await(const fx_peers *p, cudaStream_t stream, uint32_t *where, 
 /* ---- memory of the others ---- */
 
 /* Maps block `mine` of every rank; at[rank of this one] is its own. Collective: all or none succeed. */
-static fx_status map_all(fx_comm *c, void *mine, void **at)
+static fx_status map_handles(fx_comm *c, void *mine, void **at)
 {
     const int size = fx_comm_size(c), me = fx_comm_rank(c);
     cudaIpcMemHandle_t own, *all = calloc((size_t)size, sizeof *all);
@@ -93,11 +94,17 @@ static fx_status map_all(fx_comm *c, void *mine, void **at)
     return fx_comm_vote(c, st, NULL);
 }
 
-static void unmap_all(const fx_peers *p, void **at)
+static fx_status map_all(const fx_peers *p, void *mine, void **at)
+{
+    return p->windows ? fx_windows_map(p->windows, mine, at) : map_handles(p->host, mine, at);
+}
+
+static void unmap_all(const fx_peers *p, void *mine, void **at)
 {
     const int size = fx_comm_size(p->host), me = fx_comm_rank(p->host);
+    if (p->windows) fx_windows_unmap(p->windows, mine);
     for (int r = 0; r < size; r++) {
-        if (at[r] && r != me) (void)cudaIpcCloseMemHandle(at[r]);
+        if (at[r] && r != me && !p->windows) (void)cudaIpcCloseMemHandle(at[r]);
         at[r] = NULL;
     }
     (void)cudaGetLastError();
@@ -137,31 +144,44 @@ static fx_status take_memory(fx_peers *p)
     FX_CHECK(p->theirs && p->bases && p->sent && p->received && p->expect && p->out && p->in, FX_ENOMEM,
              "no memory for transfers");
     FX_TRY(find_calls(p));
-    FX_TRY(fx_cuda_status(cudaMalloc((void **)&p->mine, words(p) * sizeof *p->mine), "cudaMalloc"));
-    FX_TRY(fx_cuda_status(cudaMemset(p->mine, 0, words(p) * sizeof *p->mine), "cudaMemset"));
-    FX_TRY(take_reach(p, size));
+    return take_reach(p, size);
+}
+
+static fx_status clear(fx_peers *p, size_t bytes)
+{
+    FX_TRY(fx_cuda_status(cudaMemset(p->mine, 0, bytes), "cudaMemset"));
     return fx_cuda_status(cudaDeviceSynchronize(),
                           "cudaDeviceSynchronize"); /* before another rank writes there */
 }
 
-fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out, const char **reason)
+/* Collective, on all ranks. */
+static fx_status take_counters(fx_peers *p)
 {
-    static char why[200];
+    size_t bytes = words(p) * sizeof *p->mine;
+    fx_status st = p->windows ? fx_windows_take(p->windows, &bytes, (void **)&p->mine)
+                              : fx_cuda_status(cudaMalloc((void **)&p->mine, bytes), "cudaMalloc");
+    if (!st) st = clear(p, bytes);
+    return fx_comm_vote(p->host, st, NULL);
+}
+
+fx_status fx_peers_open(fx_comm *host, fx_windows *windows, void *compute, void *wire, fx_peers **out,
+                        const char **reason)
+{
+    static char text[2][120]; /* both may be told */
+    char *why = text[windows != NULL];
     fx_peers *p = calloc(1, sizeof *p);
-    bool one = false;
     *out = NULL;
-    *reason = why;
-    why[0] = 0;
+    *reason = NULL;
     fx_status st = fx_comm_vote(host, p ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for transfers"), NULL);
     if (!st) {
         p->host = host;
+        p->windows = windows;
         p->compute = compute;
         p->wire = wire;
-        st = fx_cards_one_node(host, &one);
+        st = fx_comm_vote(host, take_memory(p), NULL);
     }
-    if (!st && !one) st = FX_FAIL(FX_EDEVICE, "more than one node");
-    if (!st) st = fx_comm_vote(host, take_memory(p), NULL);
-    if (!st) st = map_all(host, p->mine, (void **)p->theirs);
+    if (!st) st = take_counters(p);
+    if (!st) st = map_all(p, p->mine, (void **)p->theirs);
     if (!st) {
         for (int r = 0; r < fx_comm_size(host); r++)
             p->reach.counters[r] = p->theirs[r] + 2 * fx_comm_size(host);
@@ -169,9 +189,20 @@ fx_status fx_peers_open(fx_comm *host, void *compute, void *wire, fx_peers **out
         return FX_OK;
     }
     fx_peers_close(&p);
-    if (st != FX_EDEVICE) return st;
-    snprintf(why, sizeof why, "%s", fx_error());
+    if (st != FX_EDEVICE || host->family->failed != FX_OK) return st;
+    snprintf(why, sizeof text[0], "%s", fx_error());
+    *reason = why;
     return FX_OK;
+}
+
+static void free_counters(const fx_peers *p)
+{
+    if (!p->mine) return;
+    if (p->theirs) unmap_all(p, p->mine, (void **)p->theirs);
+    if (p->windows)
+        fx_windows_give(p->windows, p->mine);
+    else
+        (void)cudaFree(p->mine);
 }
 
 void fx_peers_close(fx_peers **peers)
@@ -179,8 +210,7 @@ void fx_peers_close(fx_peers **peers)
     fx_peers *p = *peers;
     if (!p) return;
     if (p->bases) fx_peers_forget(p);
-    if (p->theirs) unmap_all(p, (void **)p->theirs);
-    if (p->mine) (void)cudaFree(p->mine);
+    free_counters(p);
     if (p->reach.state) (void)cudaFree(p->reach.state);
     if (p->reach.tables) (void)cudaFree(p->reach.tables);
     if (p->reach.late) (void)cudaFreeHost(p->reach.late);
@@ -201,7 +231,8 @@ void fx_peers_close(fx_peers **peers)
 
 fx_status fx_peers_register(fx_peers *p, void *base)
 {
-    FX_TRY(map_all(p->host, base, (void **)p->bases));
+    if (p->windows && !fx_windows_took(p->windows, base)) return FX_OK; /* on all ranks */
+    FX_TRY(map_all(p, base, (void **)p->bases));
     p->base = p->reach.base = base;
     return FX_OK;
 }
@@ -212,7 +243,7 @@ void fx_peers_forget(fx_peers *p)
     if (!p->base || p->host->family->failed != FX_OK) return;
     (void)cudaStreamSynchronize(p->wire);
     (void)cudaStreamSynchronize(p->compute); /* kernels write there too */
-    unmap_all(p, (void **)p->bases);
+    unmap_all(p, p->base, (void **)p->bases);
     (void)fx_comm_barrier(p->host);
     p->base = p->reach.base = NULL;
 }

@@ -112,7 +112,7 @@ typedef struct fx_model_facts {
     fx_mesh mesh;
     fx_layout_kind layout; /* as asked; the one used by a request may be chosen by its size */
     bool exact;            /* bytes equal those of one rank */
-    const char *exchange;  /* "peer copies", "peer stores" or "NCCL" between devices, else "" */
+    const char *exchange;  /* between devices (fx_comm_rows_text), else "" */
     int threads;
     size_t weight_bytes;
     const char *backend; /* description */

@@ -62,8 +62,7 @@ static void release(fx_sizes *z)
 {
     close_session(z);
     for (int i = 0; i < FX_SIZES_KEPT; i++) drop_step(z, &z->known[i]); /* they name addresses in the block */
-    if (z->on_device) fx_comm_forget_rows(z->comm);
-    fx_device_free(z->be, z->on_device);
+    fx_comm_give_rows(z->comm, z->be, z->on_device);
     fx_arena_close(&z->pages);
     z->on_device = z->base = NULL;
     z->capacity = 0;
@@ -84,18 +83,26 @@ static fx_status check_room(const fx_sizes *z, size_t bytes)
                    (double)have / 0x1p30, limit);
 }
 
-static fx_status take(fx_sizes *z, size_t bytes)
+static fx_status take_pages(fx_sizes *z, size_t bytes)
 {
     fx_tensor all;
-    if (fx_on_device(z->be)) {
-        FX_TRY(fx_device_alloc(z->be, bytes, &z->on_device));
-        z->base = z->on_device;
-    } else {
-        FX_TRY(fx_arena_open(NULL, bytes, &z->pages));
-        FX_TRY(fx_push1(z->pages, FX_U8, (int64_t)bytes, &all));
-        z->base = all.data;
-    }
+    FX_TRY(fx_arena_open(NULL, bytes, &z->pages));
+    FX_TRY(fx_push1(z->pages, FX_U8, (int64_t)bytes, &all));
+    z->base = all.data;
     z->capacity = bytes;
+    return FX_OK;
+}
+
+/* A device's memory is no neighbour's: taking it is the check. */
+static fx_status take_on_device(fx_sizes *z, size_t need)
+{
+    size_t bytes = need;
+    FX_TRY(fx_comm_take_rows(z->comm, z->be, &bytes, &z->on_device));
+    z->base = z->on_device;
+    z->capacity = bytes;
+    if (bytes > need)
+        fx_log(FX_LOG_DETAIL, "memory: %.2f GiB taken for them, as on the rank that needs most",
+               (double)bytes / 0x1p30);
     return FX_OK;
 }
 
@@ -106,10 +113,9 @@ static fx_status grow(fx_sizes *z)
     for (int i = 0; i < FX_SIZES_KEPT; i++)
         if (z->known[i].arena_bytes > bytes) bytes = z->known[i].arena_bytes;
     release(z);
-    /* a device's memory is no neighbour's: taking it is the check */
-    FX_TRY(fx_comm_vote(z->comm, fx_on_device(z->be) ? FX_OK : check_room(z, bytes), NULL));
-    FX_TRY(fx_comm_vote(z->comm, take(z, bytes), NULL));
-    return z->on_device ? fx_comm_register_rows(z->comm, z->on_device) : FX_OK;
+    if (fx_on_device(z->be)) return take_on_device(z, bytes);
+    FX_TRY(fx_comm_vote(z->comm, check_room(z, bytes), NULL));
+    return fx_comm_vote(z->comm, take_pages(z, bytes), NULL);
 }
 
 fx_status fx_sizes_open(fx_sizes *z, fx_size size)

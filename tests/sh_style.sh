@@ -59,8 +59,8 @@ includes() {
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
-        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|parallel/comm_(cards|nccl|peer)\\.c$)"
-        only["^nccl"] = "^(parallel/comm_nccl\\.c|launch/bootstrap\\.c)$"
+        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
+        only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
         only["^hwloc"] = "^launch/bind\\.c$"
         only["^jansson"] = "^(runtime/io|runtime/text|launch|tests)/"
         only["^png\\.h"] = "^(runtime/io/png[^/]*|launch/cmd_version\\.c|tests/.*)$"
@@ -90,7 +90,7 @@ includes() {
 # Only the two registries (and what is compiled empty without its library) know what was configured.
 configured() {
     (cd "$1" && grep -rnE '^[[:space:]]*#.*\bFX_HAVE_' launch runtime parallel kernels --include='*.[ch]' |
-        grep -vE '^(kernels/registry\.c|parallel/comm_(open|mpi|cards|nccl|peer)\.c):')
+        grep -vE '^(kernels/registry\.c|parallel/comm_(open|mpi|cards|nccl|peer|reach|window)\.c):')
 }
 
 plant() { # plant FILE LINE...: a file of the planted tree
