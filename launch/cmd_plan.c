@@ -12,11 +12,11 @@
 
 static const struct {
     const char *name, *text;
-    int of_node; /* so many reach each other's memory */
+    int of_domain; /* so many reach each other's memory: of a node, or of a rack in one NVLink domain (NVL72) */
 } gpus[] = {{"h100", "NVIDIA H100, sm_90", 8},
             {"h200", "NVIDIA H200, sm_90", 8},
             {"b200", "NVIDIA B200, sm_100", 8},
-            {"gb200", "NVIDIA GB200, sm_100", 4}};
+            {"gb200", "NVIDIA GB200, sm_100", 72}};
 
 static const char *gpu_text(const char *name)
 {
@@ -25,10 +25,10 @@ static const char *gpu_text(const char *name)
     return name;
 }
 
-static int of_node(const char *name)
+static int of_domain(const char *name)
 {
     for (size_t i = 0; i < sizeof gpus / sizeof gpus[0]; i++)
-        if (!strcmp(gpus[i].name, name)) return gpus[i].of_node;
+        if (!strcmp(gpus[i].name, name)) return gpus[i].of_domain;
     return 1;
 }
 
@@ -95,7 +95,7 @@ static void print_line(void *ctx, const fx_trace_line *l)
 /* What a run would take; rings that hop always go by transfers. */
 static bool by_kernels(const fx_options *o)
 {
-    if (!strcmp(o->exchange, "auto")) return o->gpus <= of_node(o->gpu) && strcmp(o->exact, "off");
+    if (!strcmp(o->exchange, "auto")) return o->gpus <= of_domain(o->gpu) && strcmp(o->exact, "off");
     return !strcmp(o->exchange, "lsa");
 }
 

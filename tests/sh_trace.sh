@@ -97,7 +97,7 @@ plan -m synthetic:flux-dev --gpus 8 --layout stream --exchange lsa
 judged "by kernels: text and image on different ranks" --exchanges 2
 plan -m synthetic:flux-dev:1+1 --gpus 7 -W 48 -H 16 --t5-len 2 --layout even --exchange lsa
 judged "by kernels: ranks without rows of text or image" --exchanges 1
-for gpu in h100:8:kernels h100:9:transfers gb200:4:kernels gb200:6:transfers; do
+for gpu in h100:8:kernels h100:9:transfers gb200:72:kernels gb200:80:transfers; do
     IFS=: read -r name n by <<<"$gpu"
     fx plan -m synthetic:flux-dev:1+0 --gpu "$name" --gpus "$n"
     check "auto: $n of $name: rows by $by" prints "^# run .* rows by $by"
