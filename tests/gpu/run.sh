@@ -2,7 +2,8 @@
 # What only a GPU can show of the CUDA backend: builds it and runs every op against ref, models through the whole pipeline
 # against the reference's tensors, and compute-sanitizer over small ops. Last line 'N passed, N failed, N skipped'.
 #   tests/gpu/run.sh [BUILD]       BUILD: default build-gpu. Logs and BUILD's results go to $OUT (default build/gpu-report).
-# With more than one device: pictures and selftest on RANKS of them (default all), by every exchange, and a rank that stops.
+# With more than one device: pictures and selftest on RANKS of them (default all), by every exchange, also through NCCL's windows,
+# which ranks of one NVLink domain use between nodes; and a rank that stops.
 # FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out; FX_CUDA_ARCHS: default this machine's; CMAKE_ARGS: more arguments.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -73,6 +74,7 @@ picture() { # NAME RANKS ARGUMENT...: a picture of the demo model
         -o "$report/$name.png" "$@"
 }
 if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/null && "$build/fluxpar" --version | grep -q NCCL; then
+    LIMIT=180 program reach mpirun --oversubscribe --bind-to none -np "$ranks" "$build/tests/tool_reach" 12
     picture one_rank 1
     for mesh in "$ranks 1" "1 $ranks"; do
         read -r u r <<<"$mesh"
@@ -106,6 +108,28 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
     }
     program stopped_rank stopped auto
     program stopped_rank_lsa stopped lsa
+    # the same through NCCL's windows
+    if "$build/fluxpar" --version | grep -q 'no windows'; then
+        skipped=$((skipped + 1))
+        echo "windows: this NCCL has none (2.28 and its nccl_device.h are needed)"
+    else
+        export FLUXPAR_WINDOWS=1
+        for mesh in "$ranks 1" "1 $ranks"; do
+            read -r u r <<<"$mesh"
+            for by in peer lsa; do
+                picture "windows_${u}x${r}_$by" "$ranks" --ulysses "$u" --ring "$r" --exchange "$by"
+                program "windows_${u}x${r}_${by}_used" grep -E 'exchange by peer (copies|stores), NCCL windows' "$report/windows_${u}x${r}_$by.log"
+                program "windows_same_${u}x${r}_$by" cmp "$report/one_rank.png" "$report/windows_${u}x${r}_$by.png"
+            done
+        done
+        # text and image on different ranks need different amounts of memory, and windows are as large on all
+        picture windows_stream "$ranks" --layout stream
+        program windows_same_stream cmp "$report/one_rank.png" "$report/windows_stream.png"
+        LIMIT=240 program windows_selftest mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" selftest \
+            -m synthetic:flux-dev:1+2 -W 1024 -H 1024 --steps 2 --backend cuda
+        program windows_stopped_rank stopped lsa
+        unset FLUXPAR_WINDOWS
+    fi
 else
     skipped=$((skipped + 1))
     echo "several devices: need more than one, mpirun and a build with NCCL"
