@@ -3,6 +3,7 @@
  * rows of the model move by fx_comm_transfer. */
 #include "parallel/comm_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,7 @@ static fx_status broadcast(fx_comm *c, int root, void *data, size_t bytes, doubl
         first = tree ? high * 2 : c->size;
     }
     if (tree)
-        for (int k = first; k < c->size && me + k < c->size; k *= 2)
+        for (int k = first; me + k < c->size; k *= 2)
             send[n++] = (fx_xfer){(me + k + root) % c->size, data, bytes};
     else
         for (int r = first; r < c->size; r++) send[n++] = (fx_xfer){(r + root) % c->size, data, bytes};
@@ -69,7 +70,7 @@ static fx_status gather(fx_comm *c, const void *mine, void *all, const size_t by
         recv[n++] = (fx_xfer){r, base + (offset ? offset[r] : (size_t)r * each), bytes ? bytes[r] : each};
     }
     char *my_place = base + (offset ? offset[c->rank] : (size_t)c->rank * each);
-    if (own && my_place != mine) memmove(my_place, mine, own);
+    if (own) memmove(my_place, mine, own);
     fx_ticket t;
     FX_TRY(fx_comm_post(c, LANE, n, send, n, recv, &t));
     return fx_comm_wait_grace(c, &t, grace_s);
@@ -114,8 +115,10 @@ fx_status fx_comm_all_reduce_f64(fx_comm *c, fx_reduce op, double *x, int n)
             const double v = all[(size_t)r * (size_t)n + (size_t)i];
             if (op == FX_SUM)
                 x[i] += v;
-            else if (op == FX_MIN ? v < x[i] : v > x[i])
-                x[i] = v;
+            else if (op == FX_MIN)
+                x[i] = v < x[i] ? v : x[i];
+            else
+                x[i] = v > x[i] ? v : x[i];
         }
     return FX_OK;
 }
@@ -133,8 +136,10 @@ fx_status fx_comm_all_reduce_i64(fx_comm *c, fx_reduce op, int64_t *x, int n)
             const int64_t v = all[(size_t)r * (size_t)n + (size_t)i];
             if (op == FX_SUM)
                 x[i] += v;
-            else if (op == FX_MIN ? v < x[i] : v > x[i])
-                x[i] = v;
+            else if (op == FX_MIN)
+                x[i] = v < x[i] ? v : x[i];
+            else
+                x[i] = v > x[i] ? v : x[i];
         }
     return FX_OK;
 }
@@ -151,14 +156,14 @@ static const double VOTE_GRACE_S = 1.0;
 static fx_status share_message(fx_comm *c, int from, fx_status st)
 {
     char text[1024] = "";
-    if (c->rank == from) strncpy(text, fx_error(), sizeof text - 1);
+    if (c->rank == from) snprintf(text, sizeof text, "%s", fx_error());
     FX_TRY(broadcast(c, from, text, sizeof text, VOTE_GRACE_S));
     return c->rank == from ? st : FX_FAIL(st, "%s", text);
 }
 
 fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
 {
-    ballot own = {(int32_t)mine, mine == FX_ESIGNAL ? fx_stop_signal() : 0}, *all;
+    ballot own = {(int32_t)mine, fx_stop_signal()}, *all; /* the signal counts with FX_ESIGNAL only */
     void *mem;
     if (culprit) *culprit = mine == FX_OK ? -1 : c->rank;
     if (c->size == 1 && c->id == 0 && mine != FX_OK) c->family->culprit = c->rank;
@@ -191,8 +196,8 @@ typedef struct member {
 static int by_key(const void *a, const void *b)
 {
     const member *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return (x->rank > y->rank) - (x->rank < y->rank);
+    const int order = (x->key > y->key) - (x->key < y->key);
+    return order ? order : x->rank - y->rank;
 }
 
 /* No new object of the transport: a split is a list of ranks and a number that keeps its messages apart. */

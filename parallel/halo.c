@@ -81,8 +81,10 @@ static fx_status clear(fx_backend *be, fx_tensor rows)
     static const double zeros[4096];
     const int64_t n = fx_numel(rows), piece = (int64_t)(sizeof zeros / fx_dtype_size(rows.dtype));
     const fx_tensor flat = fx_view1(rows.data, rows.dtype, n);
-    for (int64_t i = 0; i < n; i += piece)
-        FX_TRY(fx_upload(be, fx_slice(flat, 0, i, n - i < piece ? n - i : piece), zeros));
+    for (int64_t i = 0; i < n; i += piece) {
+        const int64_t left = n - i;
+        FX_TRY(fx_upload(be, fx_slice(flat, 0, i, left < piece ? left : piece), zeros));
+    }
     return FX_OK;
 }
 

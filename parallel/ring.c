@@ -47,7 +47,7 @@ fx_status fx_ring_attend(fx_exchange *ex)
         fx_comm_set_part(ex->comm, last ? NULL : part);
         const int64_t rows = fx_exchange_group_rows(ex, (ex->ri - j + ring) % ring);
         const fx_tensor kj = fx_rows(k, 0, rows), vj = fx_rows(v, 0, rows);
-        fx_ticket t = {-1, 0};
+        fx_ticket t = {.slot = -1};
         if (!last) {
             const int64_t coming = fx_exchange_group_rows(ex, (ex->ri - j - 1 + ring) % ring);
             FX_TRY(hop(ex, kj, vj, fx_rows(free_k, 0, coming), fx_rows(free_v, 0, coming), &t));

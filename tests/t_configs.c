@@ -160,6 +160,11 @@ static void t_lists(void)
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i]", 6, 6)), FX_EFORMAT, "2 entries");
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i,i]", 2, 2, 4, 4)), FX_EFORMAT,
               "4 entries");
+    T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i,i,i,i,i,i]", 2, 2, 2, 2, 2, 2, 0, 0)),
+              FX_EFORMAT, "8 entries");
+    T_REFUSED(
+        with("transformer", "axes_dims_rope", json_pack("[i,i,i,i,i,i,i,i,i]", 2, 2, 2, 2, 2, 2, 0, 0, 0)),
+        FX_EFORMAT, "1 to 8 integers");
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 2, 4, 8)), FX_EFORMAT, "sums to 14");
     T_REFUSED(with("transformer", "axes_dims_rope", json_pack("[i,i,i]", 6, 3, 3)), FX_EFORMAT,
               "odd entry 3");

@@ -74,6 +74,18 @@ static void t_json_numbers(const fx_config *c)
             "both ends are allowed");
     T_REFUSED(fx_config_real(c, "shift", 0, 1, NULL, &d), FX_EFORMAT, "from 0 to 1", "1.15");
     T_CHECK(fx_config_ints(c, "axes", 4, 2, 64, &n, list) == FX_OK && n == 3 && list[2] == 56, "list");
+    T_CHECK(fx_config_ints(c, "one", 4, 5, 5, &n, list) == FX_OK && n == 1 && list[0] == 5, "a list of one");
+    static const char *const odd_one[] = {"first", "second", "third"}; /* 60 there, 40 elsewhere */
+    for (int k = 0; k < 3; k++) {
+        for (int q = 0; q < 4; q++) list[q] = 40;
+        T_REFUSED(fx_config_ints(c, odd_one[k], 4, 0, 50, &n, list), FX_EFORMAT, odd_one[k], "from 0 to 50");
+    }
+    static const char *const small_one[] = {"first20", "second20", "third20"};
+    for (int k = 0; k < 3; k++) {
+        for (int q = 0; q < 4; q++) list[q] = 40;
+        T_REFUSED(fx_config_ints(c, small_one[k], 4, 30, 50, &n, list), FX_EFORMAT, small_one[k],
+                  "from 30 to 50");
+    }
     T_REFUSED(fx_config_ints(c, "axes", 2, 2, 64, &n, list), FX_EFORMAT, "1 to 2 integers", "[16,56,56]");
     T_REFUSED(fx_config_ints(c, "axes", 4, 2, 20, &n, list), FX_EFORMAT, "from 2 to 20", "[16,56,56]");
     T_REFUSED(fx_config_ints(c, "layers", 4, 2, 20, &n, list), FX_EFORMAT, "a list", "19");
@@ -115,7 +127,9 @@ static void t_config(void)
               "JSON object");
     put_text(in_scratch("part/config.json"),
              "{\"layers\":19,\"four\":4.0,\"shift\":1.15,\"guidance\":true,\"act\":\"gelu\","
-             "\"axes\":[16,56,56],\"empty\":[],\"nothing\":null}");
+             "\"axes\":[16,56,56],\"empty\":[],\"nothing\":null,\"one\":[5],"
+             "\"first\":[60,40,40],\"second\":[40,60,40],\"third\":[40,40,60],"
+             "\"first20\":[20,40,40],\"second20\":[40,20,40],\"third20\":[40,40,20]}");
     T_OK(fx_config_open(in_scratch("part"), NULL, "config.json", &c));
     fx_config_close(&c);
     T_OK(fx_config_open(scratch, "part", "config.json", &c));

@@ -197,6 +197,14 @@ static void t_t5_normalized_tokens(void)
     expect("as the map writes it", t5_ids("ab<a>", ids, &used), ids, &used, 3, found);
     expect("not normalised, as it is written", t5_ids("[A]", ids, &used), ids, &used, 2, other);
     expect("not normalised, as the map writes it", t5_ids("[a]", ids, &used), ids, &used, 5, text);
+    put_json(unigram_json,
+             "{\"normalizers\": [{\"precompiled_charsmap\": \"*\"}, {\"type\": \"Precompiled\"}, {\"type\": "
+             "\"Other\", "
+             "\"precompiled_charsmap\": \"*\"}, {\"type\": \"Precompiled\", \"precompiled_charsmap\": "
+             "\"EAAAAAAAAQBBDQAAAAAAgAAAAABhAA==\"}, {\"type\": \"Precompiled\", \"precompiled_charsmap\": "
+             "\"*\"}]}",
+             "");
+    expect("the first map of that type", t5_ids("ab<a>", ids, &used), ids, &used, 3, found);
 }
 
 static void t_t5_refusals(void)
@@ -209,7 +217,7 @@ static void t_t5_refusals(void)
     put("spiece.model", "version https://git-lfs.github.com/spec/v1\n");
     T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "git-lfs");
     put("spiece.model", "\x0A\x7F short");
-    T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "spiece.model", "truncated");
+    T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "spiece.model", "127 bytes, only 6 left", "truncated");
     put("spiece.model", "\x12\x02\x18\x02"); /* trainer_spec.model_type = BPE */
     T_REFUSED(t5_ids("a", ids, &used), FX_EFORMAT, "model_type 2");
     fresh();
@@ -290,7 +298,9 @@ static void t_added_tokens(void)
     fx_strmap words = {0};
     for (size_t i = 0; i < sizeof token / sizeof token[0]; i++) T_OK(fx_added_put(&set, &token[i]));
     T_OK(fx_added_put(&set, &token[0])); /* twice: once */
+    T_OK(fx_strmap_set(&words, "ab", 2, 0));
     T_OK(fx_strmap_set(&words, "ab", 2, 3));
+    T_CHECK(words.count == 1 && words.keys.len == 2, "%zu words: a key is kept once", words.count);
     T_OK(fx_added_number(&set, &words, 50));
     T_CHECK(set.count == 4 && fx_added_find(&set, "ab") == 3 && fx_added_find(&set, "<x>") == 50 &&
                 fx_added_find(&set, "<n>") == 52 && fx_added_find(&set, "<y>") == -1,
@@ -354,11 +364,26 @@ static void t_base64(void)
     fx_tokenizer_files_close(&files);
 }
 
+/* The score of a piece to its last bit; its type is read whatever comes first. */
+static void t_score(void)
+{
+    fx_unigram m = {0};
+    char path[1200];
+    fresh();
+    snprintf(path, sizeof path, "%s/spiece.model", dir);
+    put("spiece.model", "\x0A\x0A\x18\x04\x15\x04\x03\x02\x41\x0A\x01\x61");
+    T_OK(fx_unigram_read(&m, path));
+    T_CHECK(m.count == 1 && m.piece[0].score == 0x1.040608p3 && m.piece[0].len == 1 && m.piece[0].type == 4,
+            "%d pieces, score %a", m.count, m.count ? m.piece[0].score : 0);
+    fx_unigram_free(&m);
+}
+
 int main(void)
 {
     if (!scratch_open()) return 1;
     t_characters();
     t_base64();
+    t_score();
     t_clip_folders();
     t_clip_refusals();
     t_t5_folders();

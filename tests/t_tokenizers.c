@@ -7,6 +7,7 @@
 
 #include "runtime/core/clock.h"
 #include "runtime/io/npy.h"
+#include "runtime/text/clip_normalize.h"
 #include "runtime/text/tokenizer.h"
 
 enum { LONG = 2048 };
@@ -175,6 +176,21 @@ static void t_hostile_prompts(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5
         T_CHECK(fx_clip_bpe_encode(clip, text, 77, ids, &used, NULL) == FX_EINVAL, "one byte too many");
     }
     free(text);
+}
+
+/* Characters that Unicode 9 does not know as marks stay where they are, and nothing composes across one. */
+static void t_inert(void)
+{
+    static const char *const same[] = {"\xE1\xB7\xB6", "e\xE1\xB7\xB6\xCC\x81x",
+                                       "\xE1\xB7\xB6\xE1\xB7\xBA"
+                                       "ab\xE1\xB7\xB7"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        fx_buf out = {0};
+        T_OK(fx_clip_normalize(same[i], strlen(same[i]), &out));
+        T_CHECK(out.len == strlen(same[i]) && !memcmp(out.data, same[i], out.len), "%s became %s", same[i],
+                out.data);
+        fx_buf_free(&out);
+    }
 }
 
 int main(void)

@@ -11,36 +11,29 @@ _Static_assert(FX_QUERIES * 1024 * 4 <= FX_BUF_C && FX_QUERIES * 1024 * 4 <= FX_
                "queries and sums fit");
 _Static_assert(FX_QUERY_ROWS *FX_SCORES_LD * 8 <= FX_BUF_B, "scores and weights fit");
 
-static int64_t round_up(int64_t x, int64_t unit)
+/* Sizes, also of the packed panels; heads are packed in groups of about 8 MiB, at least one per thread. */
+static fx_attn sizes_of(const fx_backend *be, fx_tensor q, fx_tensor k)
 {
-    return (x + unit - 1) / unit * unit;
-}
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Sizes of the packed panels; heads are packed in groups of about 8 MiB, at least one per thread. */
-static void plan_panels(const fx_backend *be, fx_attn *a)
-{
-    const fx_dtype operand = a->cpu->tile->operand;
+    fx_attn a = {
+        .cpu = fx_cpu_of(be), .heads = q.shape[1], .dim = q.shape[2], .tq = q.shape[0], .tk = k.shape[0]};
+    const fx_dtype operand = a.cpu->tile->operand;
     const int64_t es = (int64_t)fx_dtype_size(operand);
-    a->dim_k = operand == FX_BF16 ? round_up(a->dim, FX_K_UNIT) : a->dim;
-    a->dim_v = round_up(a->dim, FX_PANEL);
-    a->keys = round_up(a->tk, FX_PANEL);
-    a->k_bytes = a->keys * a->dim_k * es;
-    a->v_bytes = a->keys * a->dim_v * es;
-    const int64_t fitting = (8 << 20) / (a->k_bytes + a->v_bytes + 1),
+    a.dim_k = operand == FX_BF16 ? fx_round_up(a.dim, FX_K_UNIT) : a.dim;
+    a.dim_v = fx_round_up(a.dim, FX_PANEL);
+    a.keys = fx_round_up(a.tk, FX_PANEL);
+    a.k_bytes = a.keys * a.dim_k * es;
+    a.v_bytes = a.keys * a.dim_v * es;
+    const int64_t fitting = (8 << 20) / (a.k_bytes + a.v_bytes + 1),
                   wanted = fitting < be->threads ? be->threads : fitting;
-    a->group = least(a->heads, wanted);
+    a.group = fx_least(a.heads, wanted);
+    return a;
 }
 
 fx_status fx_cpu_attention_scratch(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k,
                                    fx_tensor v, fx_tensor bias, size_t *bytes)
 {
     (void)o, (void)lse, (void)v, (void)bias;
-    fx_attn a = {.cpu = fx_cpu_of(be), .heads = q.shape[1], .dim = q.shape[2], .tk = k.shape[0]};
-    plan_panels(be, &a);
+    const fx_attn a = sizes_of(be, q, k);
     *bytes = (size_t)(a.group * (a.k_bytes + a.v_bytes));
     return FX_OK;
 }
@@ -66,8 +59,9 @@ static void key_block(pass *t, int64_t row, int64_t key0)
 {
     const fx_attn *a = t->a;
     const fx_cpu_tile *tile = a->cpu->tile;
-    const int64_t es = (int64_t)fx_dtype_size(tile->operand), rows = least(FX_QUERY_ROWS, t->rows - row);
-    const int64_t n = least(FX_KEYS, a->tk - key0), padded = round_up(n, FX_PANEL);
+    const int64_t es = (int64_t)fx_dtype_size(tile->operand), rows = fx_least(FX_QUERY_ROWS, t->rows - row);
+    const int64_t n = fx_least(FX_KEYS, a->tk - key0), padded = fx_round_up(n, FX_PANEL);
+    const bool first = key0 == 0;
     for (int64_t c = 0; c < padded; c += FX_PANEL)
         tile->run(rows, a->dim_k, t->q + row * a->dim_k * es, a->dim_k,
                   a->k_panels + t->slot * a->k_bytes + (key0 + c) * a->dim_k * es, t->scores + c,
@@ -90,12 +84,12 @@ static void key_block(pass *t, int64_t row, int64_t key0)
         job.bias = (const float *)a->bias.data + h * a->bias.stride[0] + key0 - (t->query + row) + a->tq - 1;
     }
     a->softmax(&job);
-    for (int64_t r = 0; r < rows && key0 > 0; r++)
+    for (int64_t r = 0; r < rows && !first; r++)
         if (factor[r] != 1.0f) scale_row(t->o + (row + r) * a->dim_v, factor[r], a->dim_v);
     for (int64_t d = 0; d < a->dim_v; d += FX_PANEL)
         tile->run(rows, padded, t->weights, FX_SCORES_LD,
                   a->v_panels + t->slot * a->v_bytes + (d * a->keys + key0 * FX_PANEL) * es,
-                  t->o + row * a->dim_v + d, a->dim_v, key0 > 0);
+                  t->o + row * a->dim_v + d, a->dim_v, !first);
 }
 
 FX_INLINE void divide_row_any(void *y, fx_dtype dtype, const float *o, float inverse, int64_t n)
@@ -156,7 +150,7 @@ static void query_range(const void *job, int64_t begin, int64_t end, int thread)
         t.slot = i / blocks;
         t.head = a->head0 + t.slot;
         t.query = i % blocks * FX_QUERIES;
-        t.rows = least(FX_QUERIES, a->tq - t.query);
+        t.rows = fx_least(FX_QUERIES, a->tq - t.query);
         for (int64_t r = 0; r < t.rows; r++) {
             t.max[r] = -INFINITY;
             t.sum[r] = 0;
@@ -187,27 +181,20 @@ static void choose_softmax(fx_attn *a)
 fx_status fx_cpu_attention(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,
                            fx_tensor bias, float scale, void *scratch)
 {
-    fx_attn a = {
-        .o = o,
-        .lse = lse,
-        .q = q,
-        .k = k,
-        .v = v,
-        .bias = bias,
-        .scale = scale,
-        .cpu = fx_cpu_of(be),
-        .heads = q.shape[1],
-        .dim = q.shape[2],
-        .tq = q.shape[0],
-        .tk = k.shape[0],
-    };
-    plan_panels(be, &a);
+    fx_attn a = sizes_of(be, q, k);
+    a.o = o;
+    a.lse = lse;
+    a.q = q;
+    a.k = k;
+    a.v = v;
+    a.bias = bias;
+    a.scale = scale;
     choose_softmax(&a);
     a.k_panels = scratch;
     a.v_panels = a.k_panels + a.group * a.k_bytes;
     const int64_t blocks = (a.tq + FX_QUERIES - 1) / FX_QUERIES, most = a.group;
     for (a.head0 = 0; a.head0 < a.heads; a.head0 += most) {
-        a.group = least(most, a.heads - a.head0);
+        a.group = fx_least(most, a.heads - a.head0);
         fx_cpu_ranges(be, a.group * (a.keys / FX_PANEL), 1 + 65536 / (FX_PANEL * a.dim), fx_cpu_attn_pack,
                       &a);
         fx_cpu_tasks(be, a.group * blocks, query_range, &a);

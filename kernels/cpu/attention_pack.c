@@ -19,9 +19,8 @@ static void pack_keys_f32(const fx_attn *a, int64_t head, int64_t key0, float *d
     for (int64_t c = 0; c < FX_PANEL; c++) {
         const int64_t key = key0 + c;
         const void *src = key < a->tk ? fx_at(a->k, key * a->k.stride[0] + head * a->k.stride[1]) : NULL;
-        for (int64_t d = 0; d < a->dim_k; d++)
-            dst[fx_strip_at(a->cpu->tile->width, a->dim_k, d, c)] =
-                src && d < a->dim ? fx_load(src, d, a->k.dtype) : 0.0f;
+        for (int64_t d = 0; d < a->dim; d++) /* f32 needs no padding of the head dim */
+            dst[fx_strip_at(a->cpu->tile->width, a->dim, d, c)] = src ? fx_load(src, d, a->k.dtype) : 0.0f;
     }
 }
 
@@ -34,7 +33,7 @@ static void pack_values(const fx_attn *a, int64_t head, int64_t key0, char *dst)
     for (int64_t p = 0; p * FX_PANEL < a->dim_v; p++)
         for (int64_t r = 0; r < FX_PANEL; r++) {
             const int64_t key = key0 + r, block = key / FX_KEYS * FX_KEYS, at = p * a->keys * FX_PANEL;
-            const int64_t depth = a->keys - block < FX_KEYS ? a->keys - block : FX_KEYS;
+            const int64_t depth = fx_least(FX_KEYS, a->keys - block);
             const void *src = key < a->tk ? fx_at(a->v, key * a->v.stride[0] + head * a->v.stride[1]) : NULL;
             for (int64_t c = 0; c < FX_PANEL; c++) {
                 const int64_t d = p * FX_PANEL + c;
@@ -52,7 +51,7 @@ static void pack_values(const fx_attn *a, int64_t head, int64_t key0, char *dst)
 static void pack_pairs(const fx_attn *a, int64_t head, int64_t key0, uint16_t *keys, uint16_t *values)
 {
 #if FX_X86
-    const int64_t count = a->tk - key0 < FX_PANEL ? a->tk - key0 : FX_PANEL;
+    const int64_t count = fx_least(FX_PANEL, a->tk - key0);
     if (a->k.stride[0] < (1 << 24)) { /* offsets of 16 rows fit 32 bits */
         fx_cpu_pack_keys_avx512(fx_at(a->k, key0 * a->k.stride[0] + head * a->k.stride[1]), a->k.stride[0],
                                 count, a->dim, a->dim_k, keys);

@@ -26,21 +26,19 @@ static void fill_pixel(const conv_job *j, fx_dtype operand, int64_t pixel, int64
     const int64_t es = (int64_t)fx_dtype_size(operand), row_k = j->kw * j->channels, end = k0 + count;
     const int64_t oy = pixel / j->y.shape[1], ox = pixel % j->y.shape[1], x0 = ox * j->stride - j->left;
     for (int64_t k = k0; k < end;) {
-        const int64_t ty = k / row_k, from = k - ty * row_k;
-        const int64_t run = (ty + 1) * row_k < end ? row_k - from : end - ty * row_k - from;
+        const int64_t ty = k / row_k, row = ty * row_k, from = k - row, stop = fx_least(row_k, end - row);
         const int64_t iy = oy * j->stride - j->top + ty;
-        int64_t lo = x0 < 0 ? -x0 * j->channels : 0,
-                hi = (j->x.shape[1] - x0) * j->channels; /* inside, in k of row */
+        int64_t lo = -x0 * j->channels, hi = (j->x.shape[1] - x0) * j->channels; /* inside, in k of row */
         if (iy < 0 || iy >= j->x.shape[0]) lo = hi = row_k;
-        lo = lo < from ? from : lo > from + run ? from + run : lo;
-        hi = hi > from + run ? from + run : hi < lo ? lo : hi;
+        lo = lo < from ? from : lo > stop ? stop : lo;
+        hi = hi > stop ? stop : hi < lo ? lo : hi;
         char *to = dst + (k - k0) * es;
         memset(to, 0, (size_t)((lo - from) * es));
-        if (hi > lo)
+        if (hi != lo)
             fx_cpu_gather(operand, j->x.dtype, fx_at(j->x, iy * j->x.stride[0] + x0 * j->channels + lo),
                           hi - lo, to + (lo - from) * es);
-        memset(to + (hi - from) * es, 0, (size_t)((from + run - hi) * es));
-        k += run;
+        memset(to + (hi - from) * es, 0, (size_t)((stop - hi) * es));
+        k = row + stop;
     }
 }
 
@@ -48,12 +46,12 @@ static void fill_pixels(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t
                         int64_t count, void *dst, int64_t ld)
 {
     const conv_job *j = g->ctx;
-    const int64_t es = (int64_t)fx_dtype_size(operand),
-                  padded = (count + FX_K_UNIT - 1) / FX_K_UNIT * FX_K_UNIT;
+    const int64_t es = (int64_t)fx_dtype_size(operand);
     for (int64_t i = 0; i < rows; i++) {
         char *to = (char *)dst + i * ld * es;
         fill_pixel(j, operand, row + i, k0, count, to);
-        if (operand == FX_BF16) memset(to + count * es, 0, (size_t)((padded - count) * es));
+        if (operand == FX_BF16)
+            memset(to + count * es, 0, (size_t)((fx_round_up(count, FX_K_UNIT) - count) * es));
     }
 }
 

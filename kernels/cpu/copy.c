@@ -88,12 +88,10 @@ static void copy_row(const copy_job *j, int64_t y_at, int64_t x_at)
 {
     const int last = j->y.ndim - 1;
     const int64_t n = j->y.shape[last], ys = j->y.stride[last], xs = j->x.stride[last];
-    const bool dense = (ys == 1 && xs == 1) || n == 1, same = j->y.dtype == j->x.dtype;
+    const bool dense = ys == 1 && xs == 1, same = j->y.dtype == j->x.dtype;
     void *y = fx_at_mut(j->y, y_at);
     const void *x = fx_at(j->x, x_at);
-    if (j->plain && dense && same)
-        memcpy(y, x, (size_t)n * fx_dtype_size(j->y.dtype));
-    else if (j->plain && dense)
+    if (j->plain && dense)
         fx_convert(y, j->y.dtype, x, j->x.dtype, n);
     else if (same && j->y.dtype == FX_F32)
         f32_row(y, ys, x, xs, n, j->mul, j->add);

@@ -14,23 +14,14 @@ _Static_assert(ROWS *(COLS + LINE) * 4 <= FX_BUF_C, "sums fit");
 _Static_assert(ROWS *(CHUNK + 16) * 4 <= FX_BUF_A, "gathered rows fit");
 _Static_assert(CHUNK *FX_PANEL * 4 <= FX_BUF_B, "a widened panel chunk fits");
 
-static int64_t round_up(int64_t x, int64_t unit)
-{
-    return (x + unit - 1) / unit * unit;
-}
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t padded_k(int64_t k, fx_dtype dtype)
 {
-    return dtype == FX_BF16 ? round_up(k, FX_K_UNIT) : k;
+    return dtype == FX_BF16 ? fx_round_up(k, FX_K_UNIT) : k;
 }
 
 size_t fx_cpu_panel_bytes(int64_t n, int64_t k, fx_dtype dtype)
 {
-    return (size_t)(round_up(n, FX_PANEL) * padded_k(k, dtype)) * fx_dtype_size(dtype);
+    return (size_t)(fx_round_up(n, FX_PANEL) * padded_k(k, dtype)) * fx_dtype_size(dtype);
 }
 
 /* ---- packing ---- */
@@ -54,8 +45,8 @@ static inline int64_t source_k(const pack_job *j, int64_t k)
 /* Where the panel of columns [32 panel, +32) and k [k0, +FX_CHUNK) begins, in elements. */
 static int64_t panel_at(int64_t n, int64_t k, fx_dtype dtype, int64_t panel, int64_t k0)
 {
-    const int64_t depth = least(CHUNK, padded_k(k, dtype) - k0);
-    return k0 * round_up(n, FX_PANEL) + panel * FX_PANEL * depth;
+    const int64_t depth = fx_least(CHUNK, padded_k(k, dtype) - k0);
+    return k0 * fx_round_up(n, FX_PANEL) + panel * FX_PANEL * depth;
 }
 
 static void pack_panel_f32(const pack_job *j, int64_t panel)
@@ -63,7 +54,7 @@ static void pack_panel_f32(const pack_job *j, int64_t panel)
     const float *src = j->src;
     for (int64_t k = 0; k < j->k; k++) {
         const int64_t from = source_k(j, k), k0 = k / CHUNK * CHUNK;
-        const int64_t depth = least(CHUNK, j->k - k0);
+        const int64_t depth = fx_least(CHUNK, j->k - k0);
         float *dst = (float *)j->dst + panel_at(j->n, j->k, FX_F32, panel, k0);
         for (int64_t c = 0; c < FX_PANEL; c++) {
             const int64_t n = panel * FX_PANEL + c;
@@ -77,9 +68,10 @@ static void pack_panel_bf16(const pack_job *j, int64_t panel)
 #if FX_X86
     if (j->taps == 1 && j->k % 2 == 0 && j->k < (1 << 24) && fx_cpu_isa_level() >= FX_ISA_AVX512) {
         for (int64_t k0 = 0; k0 < j->k; k0 += CHUNK) {
-            const int64_t depth = least(CHUNK, j->k - k0);
+            const int64_t depth = fx_least(CHUNK, j->k - k0);
             fx_cpu_pack_keys_avx512((const uint16_t *)j->src + panel * FX_PANEL * j->k + k0, j->k,
-                                    least(FX_PANEL, j->n - panel * FX_PANEL), depth, padded_k(depth, FX_BF16),
+                                    fx_least(FX_PANEL, j->n - panel * FX_PANEL), depth,
+                                    padded_k(depth, FX_BF16),
                                     (uint16_t *)j->dst + panel_at(j->n, j->k, FX_BF16, panel, k0));
         }
         return;
@@ -116,7 +108,7 @@ void fx_cpu_pack_panels(const fx_backend *be, int64_t n, int64_t k, fx_dtype dty
 {
     const pack_job job = {n, k, taps, dtype, fx_cpu_of(be)->tile->width, src, dst};
     const int64_t grain = 1 + (1 << 18) / (k * FX_PANEL);
-    fx_cpu_ranges(be, round_up(n, FX_PANEL) / FX_PANEL, grain, pack_range, &job);
+    fx_cpu_ranges(be, fx_round_up(n, FX_PANEL) / FX_PANEL, grain, pack_range, &job);
 }
 
 /* bf16 [k/2][32][2] -> f32 strips [32 / width][k][width]. A word holds k and k + 1 of a column. Strips one after
@@ -206,8 +198,8 @@ static void chunk_of_block(const block_job *j, const block *b, int64_t k0)
     const fx_gemm *g = j->g;
     const fx_cpu_tile *tile = j->cpu->tile;
     const bool widen_weight = g->dtype == FX_BF16 && tile->operand == FX_F32;
-    const int64_t es = (int64_t)fx_dtype_size(g->dtype), count = least(CHUNK, g->k - k0);
-    const int64_t run_k = tile->operand == FX_BF16 ? round_up(count, FX_K_UNIT) : count;
+    const int64_t es = (int64_t)fx_dtype_size(g->dtype), count = fx_least(CHUNK, g->k - k0);
+    const int64_t run_k = tile->operand == FX_BF16 ? fx_round_up(count, FX_K_UNIT) : count;
     const int64_t lda = g->direct ? g->direct_ld : gathered_ld(tile->operand);
     const void *a = g->direct ? (const void *)(g->direct + b->row * g->direct_ld + k0) : b->buf.a;
     if (!g->direct) g->fill(g, tile->operand, b->row, b->rows, k0, count, b->buf.a, lda);
@@ -218,7 +210,7 @@ static void chunk_of_block(const block_job *j, const block *b, int64_t k0)
             widen(panel, b->buf.b, count, tile->width);
             panel = b->buf.b;
         }
-        tile->run(b->rows, run_k, a, lda, panel, b->buf.c + c, j->cols + LINE, k0 > 0);
+        tile->run(b->rows, run_k, a, lda, panel, b->buf.c + c, j->cols + LINE, k0 != 0);
     }
 }
 
@@ -231,8 +223,8 @@ static void block_range(const void *job, int64_t begin, int64_t end, int thread)
         block b = {.row = t % j->row_blocks * j->rows,
                    .col = t / j->row_blocks * j->cols,
                    .buf = j->cpu->buf[thread]};
-        b.rows = least(j->rows, g->m - b.row);
-        b.cols = least(j->cols, g->n - b.col);
+        b.rows = fx_least(j->rows, g->m - b.row);
+        b.cols = fx_least(j->cols, g->n - b.col);
         for (int64_t k0 = 0; k0 < g->k; k0 += CHUNK) chunk_of_block(j, &b, k0);
         g->store(g, b.row, b.rows, b.col, b.cols, b.buf.c, j->cols + LINE);
     }
@@ -242,13 +234,13 @@ static void block_range(const void *job, int64_t begin, int64_t end, int thread)
 void fx_cpu_gemm(const fx_backend *be, const fx_gemm *g)
 {
     block_job job = {.g = g, .cpu = fx_cpu_of(be), .rows = ROWS, .cols = COLS};
-    const int64_t n = round_up(g->n, FX_PANEL);
-    job.cols = least(job.cols, n);
-    job.rows = least(job.rows, round_up(g->m, 32));
+    const int64_t n = fx_round_up(g->n, FX_PANEL);
+    job.cols = fx_least(job.cols, n);
+    job.rows = fx_least(job.rows, fx_round_up(g->m, 32));
     /* enough blocks that every thread has work to the end */
     while (be->threads > 1 && job.cols > FX_PANEL &&
            ((g->m + job.rows - 1) / job.rows) * ((n + job.cols - 1) / job.cols) < 4 * be->threads)
-        job.cols = round_up(job.cols / 2, FX_PANEL);
+        job.cols = fx_round_up(job.cols / 2, FX_PANEL);
     job.row_blocks = (g->m + job.rows - 1) / job.rows;
     const int64_t tasks = job.row_blocks * ((n + job.cols - 1) / job.cols);
     if ((double)g->m * (double)g->n * (double)g->k < 2e5)

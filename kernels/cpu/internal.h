@@ -27,6 +27,15 @@ typedef enum { FX_ISA_BASE, FX_ISA_AVX2, FX_ISA_AVX512, FX_ISA_BF16, FX_ISA_AMX 
 fx_cpu_isa fx_cpu_isa_level(void);
 const char *fx_cpu_isa_name(fx_cpu_isa);
 
+static inline int64_t fx_round_up(int64_t x, int64_t unit)
+{
+    return (x + unit - 1) / unit * unit;
+}
+static inline int64_t fx_least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* ---- the matrix tile ----
  * Weights, keys and values are packed in panels of 32 columns. bf16: panel[k/2][32][2] with k padded to 32
  * (zeros), the operand order of the AMX and AVX512-BF16 dot products; where bf16 has no instruction, panels

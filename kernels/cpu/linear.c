@@ -47,12 +47,12 @@ static void fill_rows(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t r
                       int64_t count, void *dst, int64_t ld)
 {
     const linear_job *j = g->ctx;
-    const int64_t es = (int64_t)fx_dtype_size(operand),
-                  padded = (count + FX_K_UNIT - 1) / FX_K_UNIT * FX_K_UNIT;
+    const int64_t es = (int64_t)fx_dtype_size(operand);
     for (int64_t i = 0; i < rows; i++) {
         char *to = (char *)dst + i * ld * es;
         fx_cpu_gather(operand, j->x.dtype, fx_at(j->x, (row + i) * j->x.stride[0] + k0), count, to);
-        if (operand == FX_BF16) memset(to + count * es, 0, (size_t)((padded - count) * es));
+        if (operand == FX_BF16)
+            memset(to + count * es, 0, (size_t)((fx_round_up(count, FX_K_UNIT) - count) * es));
     }
 }
 

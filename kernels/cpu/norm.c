@@ -124,7 +124,7 @@ fx_status fx_cpu_layer_norm(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor 
 
 fx_status fx_cpu_rms_norm(fx_backend *be, fx_tensor y, fx_tensor x, fx_tensor w, float eps)
 {
-    const norm_job job = {y, x, w.data, NULL, 0.0f, eps};
+    const norm_job job = {.y = y, .x = x, .w = w.data, .eps = eps};
     fx_cpu_ranges(be, x.shape[0], row_grain(x.shape[1]), rms_range, &job);
     return FX_OK;
 }

@@ -123,7 +123,9 @@ fx_status fx_cpu_axpy(fx_backend *be, fx_tensor x, fx_tensor y, float a)
     case FX_ACT_SILU: CALL(FX_ACT_SILU); break;                                                              \
     }
 
-/* Blocks of 256 values in f32 between load and store, so that aliasing (y may be x) needs no care. */
+/* Blocks of values in f32 between load and store, so that aliasing (y may be x) needs no care. */
+enum { BLOCK = 256 };
+
 FX_INLINE void load_block(float *t, const void *x, fx_dtype dtype, int64_t at, int64_t n)
 {
     if (dtype == FX_F32) {
@@ -145,9 +147,9 @@ FX_INLINE void store_block(void *y, fx_dtype dtype, int64_t at, const float *t, 
 FX_INLINE void act_row_any(void *y, fx_dtype yd, const void *x, fx_dtype xd, const void *b, fx_dtype bd,
                            fx_act act, int64_t n)
 {
-    for (int64_t at = 0; at < n; at += 256) {
-        const int64_t count = n - at < 256 ? n - at : 256;
-        float t[256], u[256];
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        const int64_t count = fx_least(BLOCK, n - at);
+        float t[BLOCK], u[BLOCK];
         load_block(t, x, xd, at, count);
 #define ACT(A)                                                                                               \
     for (int64_t i = 0; i < count; i++) t[i] = fx_act_apply(t[i], A)
@@ -221,9 +223,9 @@ static void merge_range(const void *job, int64_t begin, int64_t end, int thread)
         for (int64_t h = 0; h < j->o.shape[1]; h++) {
             float *l = (float *)j->lse.data + h * j->lse.stride[0] + i * j->lse.stride[1];
             const float l2 = ((const float *)j->lse2.data)[h * j->lse2.stride[0] + i * j->lse2.stride[1]];
-            const float top = *l > l2 ? *l : l2;
+            const float l1 = *l, top = l1 > l2 ? l1 : l2;
             if (top == -INFINITY) continue; /* both empty: o stays 0 */
-            const float a = expf(*l - top), b = expf(l2 - top), sum = a + b;
+            const float a = expf(l1 - top), b = expf(l2 - top), sum = a + b;
             mix((float *)j->o.data + i * j->o.stride[0] + h * j->o.stride[1],
                 (const float *)j->o2.data + i * j->o2.stride[0] + h * j->o2.stride[1], a / sum, b / sum,
                 j->o.shape[2]);

@@ -10,20 +10,21 @@ FX_INLINE void softmax_body(const float *s, int64_t n, int64_t padded, float sca
     float t[FX_KEYS], lane[16], total[16] = {0};
     for (int j = 0; j < 16; j++) lane[j] = -INFINITY;
     for (int64_t i = 0; i < n; i++) t[i] = bias ? s[i] * scale + bias[i] : s[i] * scale;
-    const int64_t whole = (n + 15) / 16 * 16;
-    for (int64_t i = n; i < whole; i++) t[i] = -INFINITY;
-    for (int64_t i = 0; i < whole; i += 16)
-        for (int j = 0; j < 16; j++) lane[j] = t[i + j] > lane[j] ? t[i + j] : lane[j];
+    for (int64_t i = n; i < padded; i++) t[i] = -INFINITY;
+    for (int64_t i = 0; i < padded; i += 16)
+        for (int j = 0; j < 16; j++) {
+            const float x = t[i + j];
+            lane[j] = x > lane[j] ? x : lane[j];
+        }
     float top = *max;
     for (int j = 0; j < 16; j++) top = lane[j] > top ? lane[j] : top;
     const float base = top == -INFINITY ? 0.0f : top;
-    for (int64_t i = 0; i < whole; i += 16)
+    for (int64_t i = 0; i < padded; i += 16)
         for (int j = 0; j < 16; j++) {
             const float e = fx_exp(t[i + j] - base);
             total[j] += e;
             p[i + j] = e;
         }
-    for (int64_t i = whole; i < padded; i++) p[i] = 0.0f;
     *factor = fx_exp(*max - base);
     *sum = *sum * *factor + fx_sum16(total);
     *max = top;

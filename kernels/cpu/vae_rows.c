@@ -198,7 +198,7 @@ fx_status fx_cpu_to_rgb8(fx_backend *be, fx_tensor y, fx_tensor x)
         uint8_t *out = (uint8_t *)y.data + i * y.stride[0];
         for (int64_t c = 0; c < x.shape[1] * 3; c++) {
             const float v = fx_load(in, c, x.dtype) * 0.5f + 0.5f;
-            const float clamped = v > 0.0f ? v < 1.0f ? v : 1.0f : 0.0f;
+            const float low = v > 0.0f ? v : 0.0f, clamped = low < 1.0f ? low : 1.0f; /* NaN: 0 */
             out[c] = (uint8_t)lrintf(255.0f * clamped);
         }
     }

@@ -105,7 +105,7 @@ static fx_status normalize(const int32_t *c, size_t n, int32_t *work, fx_buf *ou
             FX_TRY(put_lower(c + i++, 1, &after_space, out));
             continue;
         }
-        size_t end = i + 1;
+        size_t end = i;
         while (end < n && !fx_in_ranges(inert, count, c[end])) end++;
         const ptrdiff_t m = nfc(c + i, end - i, work, 4 * n, work + 4 * n);
         FX_CHECK(m >= 0, FX_ESHAPE, "NFC: the Unicode library failed on %zu characters", end - i);

@@ -220,7 +220,7 @@ static fx_status template_frame(const fx_tokenizer_files *f, const json_t *post,
     const json_t *single = json_object_get(post, "single"),
                  *specials = json_object_get(post, "special_tokens");
     bool after = false;
-    int found[2] = {0, 0};
+    bool found[2] = {false, false}; /* a token before and after the sequence */
     size_t i;
     json_t *v;
     json_array_foreach(single, i, v)
@@ -233,10 +233,11 @@ static fx_status template_frame(const fx_tokenizer_files *f, const json_t *post,
             continue;
         }
         const json_t *ids = json_object_get(json_object_get(specials, name), "ids");
-        FX_CHECK(json_array_size(ids) == 1 && !found[after]++, FX_EFORMAT,
+        FX_CHECK(json_array_size(ids) == 1 && !found[after], FX_EFORMAT,
                  "%s/" FULL_NAME
                  ": post_processor: template with several tokens on one side is not implemented",
                  f->dir);
+        found[after] = true;
         FX_TRY(frame_id(f, json_array_get(ids, 0), after ? eos : bos));
     }
     FX_CHECK(after, FX_EFORMAT, "%s/" FULL_NAME ": post_processor: the template has no sequence", f->dir);

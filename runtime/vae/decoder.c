@@ -57,8 +57,9 @@ fx_status fx_vae_decode(fx_vae_run *r, fx_tensor z, fx_tensor pixels)
     const size_t mark = fx_mark(r->be->arena);
     fx_vae_pair pair;
     fx_tensor bordered;
-    FX_TRY(fx_vae_pair_open(r, fx_vae_mine(r) * z.shape[1] * largest(&r->vae->cfg), &pair));
-    fx_tensor x = fx_vae_flip(&pair, fx_vae_mine(r), z.shape[1], h->conv_in.w.n);
+    const int64_t rows = fx_vae_mine(r), w = z.shape[1];
+    FX_TRY(fx_vae_pair_open(r, rows * w * largest(&r->vae->cfg), &pair));
+    fx_tensor x = fx_vae_flip(&pair, rows, w, h->conv_in.w.n);
     FX_TRY(conv_in(r, h, z, x));
     FX_TRY(fx_vae_mid(r, h, x));
     for (int i = 0; i < r->vae->cfg.levels; i++) {

@@ -53,8 +53,9 @@ fx_status fx_vae_encode(fx_vae_run *r, fx_tensor pixels, fx_tensor mean)
     fx_vae_pair pair;
     fx_tensor moments, quant;
     fx_vae_rescale(r, (int)factor, 1);
-    FX_TRY(fx_vae_pair_open(r, fx_vae_mine(r) * pixels.shape[1] * largest(&r->vae->cfg), &pair));
-    fx_tensor x = fx_vae_flip(&pair, fx_vae_mine(r), pixels.shape[1], h->conv_in.w.n);
+    const int64_t rows = fx_vae_mine(r), w = pixels.shape[1];
+    FX_TRY(fx_vae_pair_open(r, rows * w * largest(&r->vae->cfg), &pair));
+    fx_tensor x = fx_vae_flip(&pair, rows, w, h->conv_in.w.n);
     FX_TRY(conv3(r, &h->conv_in, NULL, pixels, x));
     for (int i = 0; i < r->vae->cfg.levels; i++) {
         FX_TRY(fx_vae_resnets(r, &h->level[i], &pair, &x));

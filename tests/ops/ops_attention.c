@@ -97,6 +97,8 @@ static void budget_row(const trial *t, int64_t i, int64_t h, const double *p, co
     const op_case *c = t->c;
     const double u = unit_of(t->arg[O].t.dtype), sum_grow = 2 * sqrt((double)c->c) * u32 + 8 * u32 * t->parts;
     const double u_p = t->be->dtype == FX_BF16 ? 0x1p-8 : 0;
+    /* a query that sees no key gets exact zeros */
+    const double tiny = read_r(&t->arg[LSE], h * c->t + i) == -INFINITY ? 0 : 0x1p-120;
     for (int64_t d = 0; d < c->k; d++) {
         const double o = fabs(read_r(&t->arg[O], (i * c->h + h) * c->k + d));
         double by_p = 0, sum = 0, squares = 0;
@@ -107,7 +109,7 @@ static void budget_row(const trial *t, int64_t i, int64_t h, const double *p, co
             sum += p[j] * v;
             squares += rounding * rounding;
         }
-        budget[(i * c->h + h) * c->k + d] = u * o + by_p + sum_grow * sum + 4 * sqrt(squares) + 0x1p-120;
+        budget[(i * c->h + h) * c->k + d] = u * o + by_p + sum_grow * sum + 4 * sqrt(squares) + tiny;
     }
 }
 
