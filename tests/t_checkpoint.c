@@ -126,6 +126,21 @@ static void t_hash(void)
     fputc(0x11, f);
     fclose(f);
     T_CHECK(hash_of("hash") != a, "one byte of a tensor");
+    /* of a large tensor 4 KiB in its middle count */
+    enum { BYTES = 16384 };
+    static char data[BYTES];
+    uint64_t h[5];
+    mkdir(in_scratch("large"), 0777);
+    for (int i = 0; i < 5; i++) {
+        static const int at[5] = {0, BYTES / 2 - 2048, BYTES / 2 + 2047, BYTES / 2 - 2049, BYTES / 2 + 2048};
+        data[at[i]] = (char)(i != 0);
+        put_safetensors(in_scratch("large/model.safetensors"),
+                        "{\"w\":{\"dtype\":\"F32\",\"shape\":[4096],\"data_offsets\":[0,16384]}}", data,
+                        BYTES, -1);
+        h[i] = hash_of("large");
+        data[at[i]] = 0;
+    }
+    T_CHECK(h[1] != h[0] && h[2] != h[0] && h[3] == h[0] && h[4] == h[0], "the middle of a large tensor");
 }
 
 /* ---- one broken file at a time ---- */

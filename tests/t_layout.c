@@ -181,6 +181,37 @@ static fx_layout_kind chosen(int ranks, int64_t text, int64_t image, int64_t wei
     return fx_layout_choose(ranks, (const int64_t[]){text, image, 0}, weight_rows);
 }
 
+/* What a layout costs by its own table, in thirds of a row: see fx_layout_choose. */
+static int64_t cost(fx_layout_kind kind, int ranks, const int64_t rows[FX_SEGMENTS], int64_t w)
+{
+    fx_layout l;
+    int64_t most = 0;
+    T_OK(fx_layout_open(kind, ranks, rows, &l));
+    const int64_t t = l.part[0][FX_TEXT].count, i = l.part[0][FX_IMAGE].count + l.part[0][FX_COND].count;
+    for (int r = 0; r < ranks; r++) most = fx_layout_local(&l, r) > most ? fx_layout_local(&l, r) : most;
+    fx_layout_close(&l);
+    return kind == FX_LAYOUT_STREAM ? 3 * (most > w ? most : w)
+                                    : (t > w ? t : w) + (i > w ? i : w) + 2 * (t + i > w ? t + i : w);
+}
+
+static void test_cheaper(void)
+{
+    unsigned x = 1;
+    int streams = 0;
+    for (int n = 0; n < 4000; n++) {
+        int64_t rows[FX_SEGMENTS];
+        for (int s = 0; s < FX_SEGMENTS; s++) rows[s] = 1 + ((x = x * 1664525u + 1013904223u) >> 20) % 60;
+        const int ranks = 2 + n % 9;
+        const int64_t w = n / 9 % 12;
+        const bool stream = cost(FX_LAYOUT_STREAM, ranks, rows, w) < cost(FX_LAYOUT_EVEN, ranks, rows, w);
+        T_CHECK((fx_layout_choose(ranks, rows, w) == FX_LAYOUT_STREAM) == stream,
+                "%d ranks, %lld %lld %lld rows", ranks, (long long)rows[0], (long long)rows[1],
+                (long long)rows[2]);
+        streams += stream;
+    }
+    T_CHECK(streams > 400 && streams < 3600, "%d of 4000 by stream", streams);
+}
+
 static void test_choice(void)
 {
     /* GPU numbers of the performance notes: 8 ranks are 1 + 7, 72 are 8 + 64; with few ranks rows decide. */
@@ -272,6 +303,7 @@ int main(void)
     test_tables();
     test_positions();
     test_choice();
+    test_cheaper();
     test_mesh();
     return test_end("layout");
 }

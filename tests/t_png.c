@@ -146,6 +146,10 @@ static void t_bad_input(void)
     put_file(path, bytes, n / 2);
     T_REFUSED(fx_png_read(path, &w, &h, &rgb), FX_EINVAL, path, "damaged");
     T_REFUSED(fx_png_read_text(path, &w, &h, keep_text, NULL), FX_EINVAL, path, "damaged");
+    bytes[n - 20] ^= 1; /* in the pixels: libpng says so */
+    put_file(path, bytes, n);
+    T_REFUSED(fx_png_read(path, &w, &h, &rgb), FX_EINVAL, path, "damaged PNG file; IDAT: ");
+    bytes[n - 20] ^= 1;
     bytes[16 + 1] = 0x7f; /* width of 8 million pixels */
     put_file(path, bytes, n);
     T_REFUSED(fx_png_read(path, &w, &h, &rgb), FX_EINVAL, path, "damaged");

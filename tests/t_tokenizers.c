@@ -7,8 +7,10 @@
 
 #include "runtime/core/clock.h"
 #include "runtime/io/npy.h"
+#include "runtime/text/added_tokens.h"
 #include "runtime/text/clip_normalize.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/utf8.h"
 
 enum { LONG = 2048 };
 
@@ -178,6 +180,82 @@ static void t_hostile_prompts(const fx_clip_bpe *clip, const fx_t5_tokenizer *t5
     free(text);
 }
 
+/* ---- added tokens, cut out of a text ---- */
+
+static fx_status note_piece(void *ctx, const char *text, size_t len, int32_t id)
+{
+    char *out = ctx;
+    const size_t at = strlen(out);
+    if (id < 0)
+        snprintf(out + at, 200 - at, "(%.*s)", (int)len, text);
+    else
+        snprintf(out + at, 200 - at, "[%d]", id);
+    return FX_OK;
+}
+
+static void expect_pieces(const fx_added_tokens *set, bool normalized, const char *text, const char *want)
+{
+    char got[200] = "";
+    T_OK(fx_added_split(set, normalized, text, strlen(text), note_piece, got));
+    T_CHECK(!strcmp(got, want), "'%s' is cut into %s, want %s", text, got, want);
+}
+
+/* White space of one, two and three bytes, whose last bytes are even and odd. */
+static void t_added_tokens(void)
+{
+    static const char *const space[] = {" ",           "\t", "\xC2\x85", "\xE2\x80\x82", "\xE2\x80\x83",
+                                        "\xE3\x80\x80"};
+    const fx_added_token token[] = {{.text = (char[]){"<x>"}, .lstrip = true},
+                                    {.text = (char[]){"<x>>"}, .rstrip = true},
+                                    {.text = (char[]){"<n>"}, .normalized = true},
+                                    {.text = (char[]){"ab"}}};
+    fx_added_tokens set = {0};
+    fx_strmap words = {0};
+    for (size_t i = 0; i < sizeof token / sizeof token[0]; i++) T_OK(fx_added_put(&set, &token[i]));
+    T_OK(fx_added_put(&set, &token[0])); /* twice: once */
+    T_OK(fx_strmap_set(&words, "ab", 2, 0));
+    T_OK(fx_strmap_set(&words, "ab", 2, 3));
+    T_CHECK(words.count == 1 && words.keys.len == 2, "%zu words: a key is kept once", words.count);
+    T_OK(fx_added_number(&set, &words, 50));
+    T_CHECK(set.count == 4 && fx_added_find(&set, "ab") == 3 && fx_added_find(&set, "<x>") == 50 &&
+                fx_added_find(&set, "<n>") == 52 && fx_added_find(&set, "<y>") == -1,
+            "ids: the vocabulary's, else counted on");
+    for (size_t i = 0; i < sizeof space / sizeof space[0]; i++)
+        for (int twice = 0; twice < 2; twice++) {
+            char text[64], want[64];
+            const char *gap = space[i], *more = twice ? space[(i + 1) % 6] : "";
+            snprintf(text, sizeof text, "u%s%s<x>%s%sv", gap, more, gap, more);
+            snprintf(want, sizeof want, "(u)[50](%s%sv)", gap, more);
+            expect_pieces(&set, false, text, want);
+            snprintf(text, sizeof text, "u%s%s<x>>%s%sv", gap, more, gap, more);
+            snprintf(want, sizeof want, "(u%s%s)[51](v)", gap, more);
+            expect_pieces(&set, false, text, want);
+        }
+    expect_pieces(&set, false, "", "");
+    expect_pieces(&set, false, "<x>", "[50]");
+    expect_pieces(&set, false, "  <x>> ", "(  )[51]");
+    expect_pieces(&set, false, "\xC3\xA9 <x><n>aab", "(\xC3\xA9)[50](<n>a)[3]");
+    expect_pieces(&set, true, "<x><n>ab", "(<x>)[52](ab)");
+    fx_added_free(&set);
+    fx_strmap_free(&words);
+}
+
+/* ---- characters ---- */
+
+static void t_characters(void)
+{
+    static const fx_code_range few[] = {{5, 9}, {20, 20}, {30, 40}};
+    static const int32_t in[] = {5, 7, 9, 20, 30, 33, 40}, out[] = {0, 4, 10, 19, 21, 29, 41, 1000};
+    size_t bad = 99;
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++)
+        T_CHECK(fx_in_ranges(few, 3, in[i]) && (in[i] > 9 || fx_in_ranges(few, 1, in[i])), "%d is in a range",
+                in[i]);
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++)
+        T_CHECK(!fx_in_ranges(few, 3, out[i]) && !fx_in_ranges(few, 0, out[i]), "%d is in no range", out[i]);
+    T_CHECK(fx_utf8_valid("a\xC3\xA9", 3, &bad), "a whole character at the end");
+    T_CHECK(!fx_utf8_valid("a\xC3\xA9", 2, &bad) && bad == 1, "a cut one, at byte %zu", bad);
+}
+
 /* Characters that Unicode 9 does not know as marks stay where they are, and nothing composes across one. */
 static void t_inert(void)
 {
@@ -211,5 +289,8 @@ int main(void)
     fx_clip_bpe_close(&clip);
     fx_t5_tokenizer_close(&t5);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) t_golden_model(models[i]);
+    t_inert();
+    t_characters();
+    t_added_tokens();
     return test_end("t_tokenizers");
 }

@@ -84,7 +84,7 @@ static fx_status open_png(const char *path, read_job *job)
 
 static void close_png(read_job *job)
 {
-    if (job->png) png_destroy_read_struct(&job->png, &job->info, &job->end);
+    png_destroy_read_struct(&job->png, &job->info, &job->end); /* nothing where there is none */
     if (job->file) fclose(job->file);
     free(job->rows);
 }
