@@ -265,6 +265,10 @@ static void t_shards(void)
     fx_checkpoint_close(&c);
     put_named("shards", "model-00002-of-00002.safetensors", "a");
     T_REFUSED(open_close("shards"), FX_EFORMAT, "tensor a", "model-00001", "model-00002");
+    put_named("number", "12345-of-00009.safetensors", "a");
+    T_OK(open_close("number")); /* no number before a stem: the name of a whole file */
+    put_named("short", "-00001-of-00002.safetensors", "a");
+    T_REFUSED(open_close("short"), FX_EREAD, "1 of 2 shards");
     put_named("variant", "diffusion_pytorch_model.safetensors", "a");
     put_named("variant", "diffusion_pytorch_model.fp16.safetensors", "a");
     T_OK(open_close("variant")); /* the standard name wins over a variant of the same weights */

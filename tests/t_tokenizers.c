@@ -8,6 +8,7 @@
 #include "runtime/core/clock.h"
 #include "runtime/io/npy.h"
 #include "runtime/text/added_tokens.h"
+#include "runtime/text/charsmap.h"
 #include "runtime/text/clip_normalize.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
@@ -271,6 +272,36 @@ static void t_inert(void)
     }
 }
 
+/* Marks that Unicode 16 and 17 brought belong to the character before them: a map that makes an a of an A then
+ * takes both for one. What stands next to them does not. */
+static void t_new_marks(void)
+{
+    static const unsigned char blob[] = {16, 0, 0, 0, 0,   0, 1, 0, 'A', 13,  0,
+                                         0,  0, 0, 0, 128, 0, 0, 0, 0,   'a', 0};
+    static const fx_code_range marks[] = {
+        {0x897, 0x897},     {0x1ACF, 0x1ADD},   {0x1AE0, 0x1AEB},   {0x10D69, 0x10D6D}, {0x10EFA, 0x10EFC},
+        {0x113B8, 0x113C0}, {0x113C2, 0x113C2}, {0x113C5, 0x113C5}, {0x113C7, 0x113CA}, {0x113CC, 0x113D0},
+        {0x113D2, 0x113D2}, {0x113E1, 0x113E2}, {0x11B60, 0x11B67}, {0x11F5A, 0x11F5A}, {0x1611E, 0x1612F},
+        {0x1E5EE, 0x1E5EF}, {0x1E6E3, 0x1E6E3}, {0x1E6E6, 0x1E6E6}, {0x1E6EE, 0x1E6EF}, {0x1E6F5, 0x1E6F5}};
+    fx_charsmap map;
+    T_OK(fx_charsmap_open(blob, sizeof blob, "a map", &map));
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        for (int k = 0; k < 4; k++) {
+            const int32_t c = k < 2    ? (k ? marks[i].last : marks[i].first)
+                              : k == 2 ? marks[i].first - 1
+                                       : marks[i].last + 1;
+            fx_buf text = {0}, out = {0};
+            T_OK(fx_buf_put(&text, "A", 1));
+            T_OK(fx_buf_put_char(&text, c));
+            T_OK(fx_charsmap_apply(&map, text.data, text.len, &out));
+            const bool mark = k < 2 || c == 0x898 || c == 0x1ACE || c == 0x10EFD; /* three older ones */
+            T_CHECK((out.len == 1) == mark, "U+%X, %zu bytes", (unsigned)c, out.len);
+            fx_buf_free(&text);
+            fx_buf_free(&out);
+        }
+    fx_charsmap_close(&map);
+}
+
 int main(void)
 {
     static const char *const models[] = {"h4dev", "h6schnell", "h10shards", "h24dev", "h4shift", "h5odd"};
@@ -290,6 +321,7 @@ int main(void)
     fx_t5_tokenizer_close(&t5);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) t_golden_model(models[i]);
     t_inert();
+    t_new_marks();
     t_characters();
     t_added_tokens();
     return test_end("t_tokenizers");

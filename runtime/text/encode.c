@@ -104,14 +104,20 @@ void fx_text_ids_free(fx_text_ids *ids)
     *ids = (fx_text_ids){0};
 }
 
+/* What this rank makes of the two, to its end: what fails on a device shows here. */
+static fx_status encode_mine(fx_backend *be, const fx_text *t, const fx_text_ids *ids, bool make_t5,
+                             bool make_clip, fx_tensor t5, fx_tensor pooled)
+{
+    if (make_t5) FX_TRY(fx_t5_forward(be, &t->t5, ids->t5, ids->t5_count, t5));
+    if (make_clip) FX_TRY(fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled));
+    return fx_sync(be);
+}
+
 fx_status fx_text_encode(fx_backend *be, fx_comm *comm, const fx_text *t, const fx_text_ids *ids,
                          fx_tensor t5, fx_tensor pooled)
 {
     const int rank = fx_comm_rank(comm), t5_rank = 0, clip_rank = fx_comm_size(comm) > 1 ? 1 : 0;
-    fx_status st = FX_OK;
-    if (rank == t5_rank) st = fx_t5_forward(be, &t->t5, ids->t5, ids->t5_count, t5);
-    if (!st && rank == clip_rank) st = fx_clip_pool(be, &t->clip, ids->clip, ids->clip_count, pooled);
-    if (!st) st = fx_sync(be);
+    const fx_status st = encode_mine(be, t, ids, rank == t5_rank, rank == clip_rank, t5, pooled);
     FX_TRY(fx_comm_vote(comm, st, NULL));
     fx_comm *rows = fx_comm_rows(comm);
     FX_TRY(fx_comm_broadcast(rows, t5_rank, t5.data, fx_bytes(t5)));
