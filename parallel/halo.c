@@ -98,16 +98,20 @@ static void borders(const fx_slabs *s, int rank, int top, int bottom, fx_range o
     out[1] = common((fx_range){end_of(mine), bottom}, all);
 }
 
+/* x, but at least 0 and at most `most`. */
+static int64_t clamp(int64_t x, int64_t most)
+{
+    const int64_t low = x < most ? x : most;
+    return low > 0 ? low : 0;
+}
+
 static fx_status clear_outside(fx_backend *be, const fx_slabs *s, fx_tensor x, int top, int bottom)
 {
     const fx_range mine = s->range[fx_comm_rank(s->comm)];
-    int64_t above = top - mine.begin, below = end_of(mine) + bottom - s->rows;
-    if (!mine.count) above = top, below = bottom;
-    if (above > top) above = top;
-    if (below > bottom) below = bottom;
-    if (above > 0) FX_TRY(clear(be, fx_rows(x, 0, above)));
-    if (below > 0) FX_TRY(clear(be, fx_rows(x, x.shape[0] - below, below)));
-    return FX_OK;
+    const int64_t above = mine.count ? clamp(top - mine.begin, top) : top;
+    const int64_t below = mine.count ? clamp(end_of(mine) + bottom - s->rows, bottom) : bottom;
+    FX_TRY(clear(be, fx_rows(x, 0, above)));
+    return clear(be, fx_rows(x, x.shape[0] - below, below));
 }
 
 static fx_status list_halo(const fx_slabs *s, fx_tensor x, int top, int bottom, xfer_list *send,

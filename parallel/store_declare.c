@@ -32,7 +32,7 @@ static void place(fx_store *s, item *it, size_t row_major_bytes, size_t bytes)
     it->row_major_bytes = row_major_bytes;
     it->bytes = bytes;
     it->offset = s->total;
-    s->total += (bytes + FX_ARENA_ALIGN - 1) / FX_ARENA_ALIGN * FX_ARENA_ALIGN;
+    s->total += (size_t)fx_round_up((int64_t)bytes, FX_ARENA_ALIGN);
     s->count++;
 }
 

@@ -22,10 +22,10 @@ int64_t fx_exchange_group_rows(const fx_exchange *ex, int ring_index)
     return rows;
 }
 
-/* K and V of an exact ring hold the rows of all ranks, everything else those of one group. */
+/* K and V hold the rows of all ranks where they do not hop, everything else those of one group. */
 static bool holds_all(const fx_exchange *ex, int part)
 {
-    return part != FX_PART_Q && ex->opt.mesh.ring > 1 && !ex->hops;
+    return part != FX_PART_Q && !ex->hops;
 }
 
 /* Row of a group's buffer where the rows of `rank` begin: its members' ranges of a segment are neighbours. */

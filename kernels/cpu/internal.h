@@ -27,10 +27,6 @@ typedef enum { FX_ISA_BASE, FX_ISA_AVX2, FX_ISA_AVX512, FX_ISA_BF16, FX_ISA_AMX 
 fx_cpu_isa fx_cpu_isa_level(void);
 const char *fx_cpu_isa_name(fx_cpu_isa);
 
-static inline int64_t fx_round_up(int64_t x, int64_t unit)
-{
-    return (x + unit - 1) / unit * unit;
-}
 static inline int64_t fx_least(int64_t a, int64_t b)
 {
     return a < b ? a : b;

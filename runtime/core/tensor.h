@@ -15,6 +15,12 @@ extern "C" {
 typedef enum { FX_F64, FX_F32, FX_BF16, FX_F16, FX_I32, FX_U8, FX_DTYPES } fx_dtype;
 enum { FX_MAX_DIMS = 5 };
 
+/* The next multiple of unit. */
+static inline int64_t fx_round_up(int64_t x, int64_t unit)
+{
+    return (x + unit - 1) / unit * unit;
+}
+
 typedef struct fx_tensor {
     void *data; /* NULL data with ndim 0 is "absent" (optional arguments) */
     int64_t shape[FX_MAX_DIMS], stride[FX_MAX_DIMS];

@@ -52,7 +52,7 @@ static int64_t widest(const fx_dit *d, int tasks, int ranks)
         const int64_t end = column_of(d, i, ranks) + matrix_of(d, i)->w.n;
         if (end > width) width = end;
     }
-    return (width + EVEN - 1) / EVEN * EVEN;
+    return fx_round_up(width, EVEN);
 }
 
 fx_status fx_mod_open(fx_dit *d)

@@ -73,10 +73,8 @@ static void set_texts(png_structp png, png_infop info, png_job *job)
         const bool ascii = is_ascii(job->text[i].value);
         png_text *t = &job->chunks[i];
         t->compression = ascii ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
-        t->key = (char *)job->text[i].key; /* libpng copies both */
+        t->key = (char *)job->text[i].key; /* libpng copies both and counts their bytes */
         t->text = (char *)job->text[i].value;
-        t->text_length = ascii ? strlen(t->text) : 0;
-        t->itxt_length = ascii ? 0 : strlen(t->text);
         t->lang = t->lang_key = none;
     }
     png_set_text(png, info, job->chunks, job->texts);

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NONE = -1 };
+
 typedef struct fx_bpe_symbol {
-    int32_t id;         /* -1: merged into its left neighbour */
-    int32_t prev, next; /* -1: none */
+    int32_t id;         /* NONE: merged into its left neighbour */
+    int32_t prev, next; /* NONE at the ends */
 } symbol;
 
 typedef struct fx_bpe_candidate {
@@ -42,7 +44,7 @@ static candidate heap_pop(candidate *heap, size_t *n)
 
 static void consider(const fx_bpe_model *m, const symbol *s, int32_t at, candidate *heap, size_t *n)
 {
-    if (at < 0 || s[at].next < 0) return;
+    if (at == NONE || s[at].next == NONE) return;
     const fx_merge *merge = fx_bpe_find_merge(m, s[at].id, s[s[at].next].id);
     if (merge) heap_push(heap, n, (candidate){merge->rank, at, merge->id});
 }
@@ -66,14 +68,14 @@ static void merge_all(const fx_bpe_model *m, symbol *s, size_t n, candidate *hea
     while (waiting) {
         const candidate c = heap_pop(heap, &waiting);
         symbol *left = &s[c.at];
-        if (left->id < 0 || left->next < 0) continue;
+        if (left->id == NONE || left->next == NONE) continue;
         symbol *right = &s[left->next];
         const fx_merge *now = fx_bpe_find_merge(m, left->id, right->id);
         if (!now || now->id != c.id) continue; /* the pair changed since it was queued */
         left->id = c.id;
         left->next = right->next;
-        right->id = -1;
-        if (left->next >= 0) s[left->next].prev = c.at;
+        right->id = NONE;
+        if (left->next != NONE) s[left->next].prev = c.at;
         consider(m, s, left->prev, heap, &waiting);
         consider(m, s, c.at, heap, &waiting);
     }
@@ -90,11 +92,11 @@ fx_status fx_bpe_word(const fx_bpe_model *m, const char *bytes, size_t n, fx_bpe
                  "CLIP tokenizer: byte 0x%02X is not in the vocabulary; it has no unknown token; complete "
                  "vocab.json",
                  (unsigned char)bytes[i]);
-        s[i] = (symbol){id, (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
+        s[i] = (symbol){id, (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : NONE};
     }
     merge_all(m, s, n, w->heap);
     for (size_t i = 0; i < n; i++)
-        if (s[i].id >= 0) FX_TRY(fx_ids_put(out, s[i].id));
+        if (s[i].id != NONE) FX_TRY(fx_ids_put(out, s[i].id));
     return FX_OK;
 }
 

@@ -120,14 +120,14 @@ void fx_t5_free(fx_t5 *t)
 
 int fx_t5_bucket(int64_t distance, int buckets, int max_distance)
 {
-    const int half = buckets / 2, exact = half / 2;
+    const int half = buckets / 2, exact = half / 2, last = half - 1;
     const int side = distance > 0 ? half : 0;
-    const int64_t d = distance < 0 ? -distance : distance;
+    const int64_t d = llabs(distance);
     if (d < exact) return side + (int)d;
     /* f32 as the reference, so that bucket borders fall on the same distance */
     const float scale = (float)log((double)max_distance / exact);
     const int large = exact + (int)(logf((float)d / (float)exact) / scale * (float)(half - exact));
-    return side + (large < half - 1 ? large : half - 1);
+    return side + (large < last ? large : last);
 }
 
 /* bias[heads, 2T-1]: entry (h, j - i + T - 1) for query i and key j. */

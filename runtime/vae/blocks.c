@@ -102,14 +102,12 @@ fx_status fx_vae_bordered(fx_vae_run *r, fx_tensor x, const fx_norm *n, fx_tenso
 fx_status fx_vae_conv3(fx_vae_run *r, fx_tensor y, fx_tensor bordered, const fx_conv *c)
 {
     const int pad[4] = {0, 0, 1, 1};
-    if (fx_vae_mine(r) == 0) return FX_OK;
     return fx_conv2d(r->be, y, bordered, c->w, c->b, 1, pad);
 }
 
 fx_status fx_vae_conv1(fx_vae_run *r, fx_tensor y, fx_tensor x, const fx_conv *c)
 {
     const int pad[4] = {0, 0, 0, 0};
-    if (fx_vae_mine(r) == 0) return FX_OK;
     return fx_conv2d(r->be, y, x, c->w, c->b, 1, pad);
 }
 

@@ -16,7 +16,7 @@ static fx_status downsample(fx_vae_run *r, const fx_conv *c, fx_vae_pair *pair, 
     FX_TRY(fx_copy(be, fx_rows(bordered, 0, mine), *x, 1, 0));
     FX_TRY(fx_halo_fill(be, &slabs, bordered, 0, 1));
     *x = fx_vae_flip(pair, mine / 2, w / 2, channels);
-    if (mine) FX_TRY(fx_conv2d(be, *x, bordered, c->w, c->b, 2, pad));
+    FX_TRY(fx_conv2d(be, *x, bordered, c->w, c->b, 2, pad));
     fx_rewind(be->arena, mark);
     fx_vae_rescale(r, 1, 2);
     return FX_OK;
