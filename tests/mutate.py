@@ -48,7 +48,7 @@ AREAS = [
         ("parallel/ulysses.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/ring.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/window.c", "shard 3; shard 4"),
-        ("parallel/comm_collective.c", "comm 3; comm 5; comm 8"),
+        ("parallel/comm_collective.c", "comm 3; comm 5; comm 8; comm 2; comm 1"),
         ("parallel/store.c", "store; golden h4dev h10shards; mesh 3 h24dev"),
         ("parallel/store_declare.c", "store; golden h4dev h10shards; checkpoint"),
         ("parallel/dense.c", "golden h4dev"),
@@ -75,7 +75,7 @@ AREAS = [
         ("runtime/sample/schedule.c", "schedule; configs"),
         ("runtime/sample/latents.c", "golden h4dev h5odd"),
         ("runtime/dit/config.c", "golden h4dev; configs; golden"),
-        ("runtime/dit/*.c", "golden h4dev h6schnell h24dev h5odd; mesh 3 h24dev"),
+        ("runtime/dit/*.c", "golden h4dev h6schnell h24dev h5odd; mesh 3 h24dev; mesh 2 h24dev"),
     ]),
     ("vae", 4, [
         ("parallel/halo.c", "slabs 3; slabs 5; encoder 3 h24dev"),

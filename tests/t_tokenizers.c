@@ -1,6 +1,7 @@
 /* CLIP and T5 token ids against the reference: 759 strings with the FLUX.1 vocabularies, every golden model's
  * own tokenizers (raw files and tokenizer.json), then truncation, padding, refusals and what a hostile prompt
  * costs. */
+#include "tests/scratch.h"
 #include "tests/test.h"
 
 #include <jansson.h>
@@ -255,6 +256,21 @@ static void t_characters(void)
         T_CHECK(!fx_in_ranges(few, 3, out[i]) && !fx_in_ranges(few, 0, out[i]), "%d is in no range", out[i]);
     T_CHECK(fx_utf8_valid("a\xC3\xA9", 3, &bad), "a whole character at the end");
     T_CHECK(!fx_utf8_valid("a\xC3\xA9", 2, &bad) && bad == 1, "a cut one, at byte %zu", bad);
+    static const int32_t space[] = {0x09,   0x0A,   0x0B,   0x0C,   0x0D,   0x20,   0x85,   0xA0,   0x1680,
+                                    0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2006, 0x2007, 0x2008,
+                                    0x2009, 0x200A, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
+    size_t spaces = 0;
+    for (int32_t c = 0; c < 0x11000; c++) {
+        const bool wanted = spaces < sizeof space / sizeof *space && c == space[spaces];
+        spaces += wanted;
+        T_CHECK(fx_is_space(c) == wanted, "U+%X is %sa space", (unsigned)c, wanted ? "" : "not ");
+    }
+    size_t at = 0;
+    fx_utf8_next("\xFF\xFF", 2, &at); /* goes on in what is no text, and behind its end */
+    T_CHECK(at == 1, "at %zu", at);
+    at = 2;
+    fx_utf8_next("\xFF\xFF", 2, &at);
+    T_CHECK(at == 3, "at %zu", at);
 }
 
 /* Characters that Unicode 9 does not know as marks stay where they are, and nothing composes across one. */
@@ -302,6 +318,49 @@ static void t_new_marks(void)
     fx_charsmap_close(&map);
 }
 
+/* Maps are not trusted: sizes are checked to the byte, and what leads out of one leaves the text as it is. */
+static void t_hostile_maps(void)
+{
+    static const struct {
+        unsigned char blob[10];
+        size_t size;
+        const char *refusal; /* NULL: accepted */
+    } maps[] = {
+        {{0}, 4, "truncated"},
+        {{0}, 5, "a trie of 0 bytes in a blob of 5"},
+        {{4}, 8, "a trie of 4 bytes in a blob of 8"},
+        {{4}, 9, NULL},
+        {{5}, 10, "a trie of 5 bytes"},
+        {{4, 1, 2, 3}, 10, "a trie of 50462980 bytes"},
+        {{4, 0, 0, 0, 0, 0, 0, 0, 'a'}, 9, "not zero-terminated"},
+        {{4, 0, 0, 0, 0, 0, 0, 0, 0x80}, 10, "not zero-terminated UTF-8"},
+    };
+    fx_charsmap m;
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        if (maps[i].refusal)
+            T_REFUSED(fx_charsmap_open(maps[i].blob, maps[i].size, "m", &m), FX_EFORMAT, maps[i].refusal);
+        else
+            T_OK(fx_charsmap_open(maps[i].blob, maps[i].size, "m", &m));
+        fx_charsmap_close(&m);
+    }
+    /* from byte 1 of the text to unit 1, from there to unit 4, 2 (a value's place) or 2: byte 1 of its values */
+    static const uint32_t tries[][4] = {{4 << 10, 0, 0, 0},
+                                        {0, 1 | 256 | 5 << 10, 0, 0},
+                                        {0, 1 | 256 | 3 << 10, 0x80000003u, 0},
+                                        {0, 1 | 256 | 3 << 10, 0x80000001u, 0}};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        unsigned char blob[23] = {16};
+        for (int k = 0; k < 16; k++) blob[4 + k] = (unsigned char)(tries[i][k / 4] >> (8 * (k % 4)));
+        memcpy(blob + 20, "\xC3\xA9", 3);
+        fx_buf out = {0};
+        T_OK(fx_charsmap_open(blob, sizeof blob, "m", &m));
+        T_OK(fx_charsmap_apply(&m, "\x01", 1, &out));
+        T_CHECK(out.len == 1 && out.data[0] == 1, "map %zu: %zu bytes", i, out.len);
+        fx_buf_free(&out);
+        fx_charsmap_close(&m);
+    }
+}
+
 int main(void)
 {
     static const char *const models[] = {"h4dev", "h6schnell", "h10shards", "h24dev", "h4shift", "h5odd"};
@@ -321,6 +380,7 @@ int main(void)
     fx_t5_tokenizer_close(&t5);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) t_golden_model(models[i]);
     t_inert();
+    t_hostile_maps();
     t_new_marks();
     t_characters();
     t_added_tokens();

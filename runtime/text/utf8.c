@@ -30,8 +30,8 @@ fx_status fx_buf_put(fx_buf *b, const void *bytes, size_t n)
 fx_status fx_buf_put_char(fx_buf *b, int32_t code_point)
 {
     utf8proc_uint8_t bytes[4];
-    const utf8proc_ssize_t n = utf8proc_encode_char(code_point, bytes);
-    return fx_buf_put(b, bytes, n > 0 ? (size_t)n : 0);
+    const size_t n = (size_t)utf8proc_encode_char(code_point, bytes); /* 0: not a character */
+    return fx_buf_put(b, bytes, n);
 }
 
 void fx_buf_free(fx_buf *b)
