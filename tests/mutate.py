@@ -68,7 +68,7 @@ AREAS = [
     ("tokenizers", 5, [
         ("runtime/text/clip_encoder.c", "golden h4dev; configs; golden"),
         ("runtime/text/t5_encoder.c", "golden h4dev; configs; golden"),
-        ("runtime/text/*.c", "tokenizer_files; tokenizers"),
+        ("runtime/text/*.c", "tokenizer_files; tokenizers; token_settings"),
     ]),
     ("scheduler", 3, [
         ("runtime/sample/noise.c", "noise"),

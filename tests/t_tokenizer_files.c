@@ -136,6 +136,10 @@ static void t_clip_refusals(void)
     raw_clip();
     put("tokenizer_config.json", "{\"padding_side\": \"left\"}");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "padding_side", "left");
+    put("tokenizer_config.json", "{\"truncation_side\": \"left\"}");
+    T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "truncation_side", "left");
+    put("tokenizer_config.json", "{\"add_bos_token\": true}");
+    T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "add_bos_token");
     put("tokenizer_config.json", "{\"add_eos_token\": false}");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "add_eos_token");
     put("tokenizer_config.json", "{\"model_max_length\": \"77\"}");
