@@ -29,7 +29,7 @@ AREAS = [
     ("cpu kernels", 6, [
         ("kernels/cpu/linear.c", "golden h4dev; ops linear"),
         ("kernels/cpu/gemm.c", "ops conv2d; golden h4dev; ops linear; cpu_exact"),
-        ("kernels/cpu/conv.c", "ops conv2d"),
+        ("kernels/cpu/conv.c", "ops conv2d; cpu_exact"),
         ("kernels/cpu/attention.c", "ops attention*; ops@SSE41 attention*"),
         ("kernels/cpu/attention_pack.c", "ops attention*"),
         ("kernels/cpu/softmax.c", "ops@SSE41 attention*"),

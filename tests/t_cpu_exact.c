@@ -184,6 +184,24 @@ static void conv_case(fx_dtype dtype, int64_t h, int64_t wide, int64_t c, int64_
     fx_backend_close(&two);
 }
 
+/* Outside of the picture stands nothing at all: not even the smallest number meets large weights there. */
+static void empty_conv(fx_dtype dtype)
+{
+    fx_backend *be;
+    int bad = 0;
+    const int pad[4] = {1, 1, 1, 1};
+    T_OK(fx_backend_open("cpu", dtype, 1, &be));
+    const fx_tensor x = RANDOM(dtype, 0, 4, 5, 3), w = RANDOM(dtype, 1e38f, 8, 3, 3, 3),
+                    y = RANDOM(dtype, 1, 4, 5, 8);
+    const fx_weight packed = pack(be, w, FX_WEIGHT_CONV);
+    T_OK(fx_conv2d(be, y, x, packed, fx_none(), 1, pad));
+    for (int64_t i = 0; i < fx_numel(y); i++) bad += value(y, i) != 0;
+    T_CHECK(!bad, "conv of an empty picture: %d values", bad);
+    void *blocks[] = {x.data, w.data, y.data, (void *)packed.packed};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) free(blocks[i]);
+    fx_backend_close(&be);
+}
+
 /* ---- attention ---- */
 
 typedef struct attention_case {
@@ -303,6 +321,7 @@ static int run_level(const char *level)
         linear_case(dtype, dtype, 33, 64, 16, FX_ACT_QUICK_GELU);
         linear_case(dtype, dtype, 1, 1, 1, FX_ACT_NONE);
         if (!slow) linear_case(dtype, dtype, 530, 640, 3072, FX_ACT_NONE);
+        empty_conv(dtype);
         conv_case(dtype, 17, 19, 16, 64, 3, 1);
         conv_case(dtype, 16, 16, 64, 3, 3, 1);
         conv_case(dtype, 12, 40, 3, 32, 3, 1);

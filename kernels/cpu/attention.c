@@ -133,7 +133,7 @@ static void gather_queries(const pass *t, char *dst)
         char *row = dst + r * a->dim_k * es;
         fx_cpu_gather(operand, a->q.dtype,
                       fx_at(a->q, (t->query + r) * a->q.stride[0] + t->head * a->q.stride[1]), a->dim, row);
-        memset(row + a->dim * es, 0, (size_t)((a->dim_k - a->dim) * es));
+        fx_cpu_pad_row(operand, row, a->dim);
     }
 }
 

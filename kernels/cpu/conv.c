@@ -50,8 +50,7 @@ static void fill_pixels(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t
     for (int64_t i = 0; i < rows; i++) {
         char *to = (char *)dst + i * ld * es;
         fill_pixel(j, operand, row + i, k0, count, to);
-        if (operand == FX_BF16)
-            memset(to + count * es, 0, (size_t)((fx_round_up(count, FX_K_UNIT) - count) * es));
+        fx_cpu_pad_row(operand, to, count);
     }
 }
 

@@ -3,6 +3,8 @@
 #ifndef FX_KERNELS_CPU_INTERNAL_H
 #define FX_KERNELS_CPU_INTERNAL_H
 
+#include <string.h>
+
 #include "kernels/ops.h"
 
 #if defined(__x86_64__)
@@ -65,6 +67,13 @@ typedef struct fx_cpu_tile {
 extern const fx_cpu_tile fx_cpu_tile_base, fx_cpu_tile_avx2, fx_cpu_tile_avx512, fx_cpu_tile_bf16,
     fx_cpu_tile_amx;
 bool fx_cpu_amx_permitted(void); /* asks the kernel for the tile registers, for this process */
+
+/* Zeros behind n operands of a row, to the whole step of k that tiles for bf16 take. */
+static inline void fx_cpu_pad_row(fx_dtype operand, void *row, int64_t n)
+{
+    if (operand == FX_BF16)
+        memset((uint16_t *)row + n, 0, (size_t)(fx_round_up(n, FX_K_UNIT) - n) * sizeof(uint16_t));
+}
 
 /* Thread buffers, made at open. One thread's block serves one op at a time. */
 enum { FX_BUF_C = 1040 << 10, FX_BUF_A = 544 << 10, FX_BUF_B = 128 << 10 }; /* bytes */

@@ -51,8 +51,7 @@ static void fill_rows(const fx_gemm *g, fx_dtype operand, int64_t row, int64_t r
     for (int64_t i = 0; i < rows; i++) {
         char *to = (char *)dst + i * ld * es;
         fx_cpu_gather(operand, j->x.dtype, fx_at(j->x, (row + i) * j->x.stride[0] + k0), count, to);
-        if (operand == FX_BF16)
-            memset(to + count * es, 0, (size_t)((fx_round_up(count, FX_K_UNIT) - count) * es));
+        fx_cpu_pad_row(operand, to, count);
     }
 }
 
