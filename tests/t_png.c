@@ -298,14 +298,16 @@ static int file_limit(void)
     return test_failed - failed;
 }
 
-/* The encoder's own refusal is told in its words: no errno is set. */
-static void t_too_wide(void)
+/* The encoder's own refusal is told in its words: no errno is set. A picture of nothing is refused before. */
+static void t_sizes(void)
 {
     enum { WIDE = 1000001 }; /* libpng takes a million */
     uint8_t *row = calloc(WIDE, 3);
     const char *path = in_scratch("out/wide.png");
     T_REFUSED(fx_png_write(path, row, WIDE, 1, 0, NULL, false), FX_EWRITE, path,
               "PNG encoder: Invalid IHDR data");
+    T_REFUSED(fx_png_write(path, row, 0, 1, 0, NULL, false), FX_EINVAL, path, "a picture of 0 x 1 pixels");
+    T_REFUSED(fx_png_write(path, row, 1, 0, 0, NULL, false), FX_EINVAL, path, "a picture of 1 x 0 pixels");
     free(row);
 }
 
@@ -343,7 +345,7 @@ int main(void)
     report_child("folder without permission", in_child(no_permission));
     report_child("file size limit", in_child(file_limit));
     report_child("killed while writing", in_child(interrupted));
-    t_too_wide();
+    t_sizes();
     T_CHECK(entries(in_scratch("out")) == 4, "%d files after all failures", entries(in_scratch("out")));
     fx_png_cleanup(); /* nothing to do */
     scratch_close();
