@@ -33,24 +33,26 @@ static int64_t make_split(int kind, int64_t rows, int ranks, fx_range out[])
 
 enum { W = 5, C = 3 };
 
-static void test_halo(fx_comm *comm, fx_backend *be, int kind, int64_t rows, int top, int bottom)
+static void test_halo(fx_comm *comm, fx_backend *be, int kind, int64_t rows, int64_t wide, int top,
+                      int bottom)
 {
     fx_range range[16];
     const int me = fx_comm_rank(comm);
     make_split(kind, rows, fx_comm_size(comm), range);
     const fx_slabs slabs = {comm, range, rows};
     const int64_t all = top + range[me].count + bottom;
-    float *data = malloc((size_t)(all * W * C + 1) * sizeof *data);
-    for (int64_t i = 0; i < all * W * C; i++) data[i] = NAN;
+    float *data = malloc((size_t)(all * wide * C + 1) * sizeof *data);
+    for (int64_t i = 0; i < all * wide * C; i++) data[i] = NAN;
     for (int64_t r = 0; r < range[me].count; r++)
-        for (int i = 0; i < W * C; i++) data[(top + r) * W * C + i] = pixel(range[me].begin + r, i);
-    T_OK(fx_halo_fill(be, &slabs, fx_view3(data, FX_F32, all, W, C), top, bottom));
+        for (int64_t i = 0; i < wide * C; i++)
+            data[(top + r) * wide * C + i] = pixel(range[me].begin + r, (int)i);
+    T_OK(fx_halo_fill(be, &slabs, fx_view3(data, FX_F32, all, wide, C), top, bottom));
     int64_t bad = 0;
     for (int64_t r = 0; r < all; r++)
-        for (int i = 0; i < W * C; i++) {
+        for (int64_t i = 0; i < wide * C; i++) {
             const int64_t row = range[me].begin - top + r;
             const bool inside = row >= 0 && row < rows && range[me].count > 0;
-            bad += data[r * W * C + i] != (inside ? pixel(row, i) : 0.0f);
+            bad += data[r * wide * C + i] != (inside ? pixel(row, (int)i) : 0.0f);
         }
     T_CHECK(bad == 0, "split %d of %d rows, halo %d %d, rank %d: %lld wrong", kind, (int)rows, top, bottom,
             me, (long long)bad);
@@ -86,7 +88,9 @@ static void test_pictures(fx_comm *comm, fx_backend *be)
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
         for (int kind = 0; kind < 4; kind++) {
             for (int top = 0; top <= 2; top++)
-                for (int bottom = 0; bottom <= 2; bottom++) test_halo(comm, be, kind, sizes[k], top, bottom);
+                for (int bottom = 0; bottom <= 2; bottom++)
+                    test_halo(comm, be, kind, sizes[k], W, top, bottom);
+            test_halo(comm, be, kind, sizes[k], 3000, 1, 2); /* more than is cleared at a time */
             for (int to = 0; to < 4; to++) test_rows(comm, be, kind, to, sizes[k]);
         }
 }

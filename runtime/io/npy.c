@@ -48,10 +48,11 @@ static size_t make_header(fx_tensor t, char buf[256])
 
 static bool write_bf16(FILE *f, const uint16_t *data, int64_t n)
 {
-    float part[1024];
+    enum { STEP = 1024 };
+    float part[STEP];
     bool ok = true;
-    for (int64_t i = 0; i < n && ok; i += 1024) {
-        const int64_t m = n - i < 1024 ? n - i : 1024;
+    for (int64_t i = 0; i < n && ok; i += STEP) {
+        const int64_t left = n - i, m = left < STEP ? left : STEP;
         fx_convert(part, FX_F32, data + i, FX_BF16, m);
         ok = fwrite(part, sizeof(float), (size_t)m, f) == (size_t)m;
     }
