@@ -61,7 +61,9 @@ static void t_read(const fx_checkpoint *c)
     T_OK(fx_checkpoint_read(c, &e, 0, 3, FX_F32, f));
     T_CHECK(memcmp(f, values, sizeof f) == 0, "f32 as it is");
     T_OK(fx_checkpoint_find(c, "w", 2, any, &e));
-    T_CHECK(e.shape[0] == 3 && e.ndim == 2, "-1 is filled in");
+    T_CHECK(e.shape[0] == 3 && e.ndim == 2 && !e.shape[2] && !e.shape[4] && !e.key && e.amp == 0 &&
+                e.mean == 0,
+            "-1 is filled in, the rest is nothing");
     T_OK(fx_checkpoint_read(c, &e, 1, 2, FX_F64, d));
     for (int i = 0; i < 4; i++) T_CHECK(d[i] == (double)values[2 + i], "row range as f64: %g", d[i]);
     T_OK(fx_checkpoint_read(c, &e, 0, 3, FX_BF16, h));

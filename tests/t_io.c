@@ -204,6 +204,9 @@ static void t_synthetic_checkpoint(void)
             "synthetic");
     T_REFUSED(fx_checkpoint_find(c, "w.weight", 2, open_shape, &e), FX_EINVAL, "w.weight", "[?,300]");
     T_OK(fx_checkpoint_find(c, "w.weight", 2, shape, &e));
+    T_CHECK(e.ndim == 2 && e.shape[0] == ROWS && e.shape[1] == 300 && !e.shape[2] && !e.shape[4] &&
+                !e.offset && e.file == -1,
+            "the entry");
     T_OK(fx_checkpoint_read(c, &e, 0, ROWS, FX_F32, f));
     T_OK(fx_checkpoint_read(c, &e, 0, ROWS, FX_F64, d));
     T_OK(fx_checkpoint_read(c, &e, 0, ROWS, FX_BF16, h));

@@ -317,11 +317,32 @@ static void t_marked_pieces(void)
     expect("a user-defined piece", t5_ids("a<x>b", ids, &used), ids, &used, 6, want);
 }
 
+/* A word that begins with a piece of one byte: here words do not begin with the mark. */
+static void t_bare_word(void)
+{
+    fx_unigram m = {0};
+    fx_tokenizer_files files;
+    fx_unigram_scratch scratch_words = {0};
+    fx_ids ids = {0};
+    fresh();
+    put_json(unigram_json, "null", "");
+    T_OK(fx_tokenizer_files_open(dir, (const char *const[]){"spiece.model", NULL}, &files));
+    T_OK(fx_unigram_read_json(&m, &files));
+    T_OK(fx_unigram_finish(&m));
+    T_OK(fx_unigram_encode(&m, "ab", 2, &scratch_words, &ids));
+    T_CHECK(ids.len == 2 && ids.data[0] == 4 && ids.data[1] == 5, "%zu ids", ids.len);
+    fx_ids_free(&ids);
+    fx_unigram_scratch_free(&scratch_words);
+    fx_unigram_free(&m);
+    fx_tokenizer_files_close(&files);
+}
+
 int main(void)
 {
     if (!scratch_open()) return 1;
     t_base64();
     t_score();
+    t_bare_word();
     t_marked_pieces();
     t_clip_folders();
     t_clip_refusals();
