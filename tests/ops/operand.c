@@ -60,6 +60,8 @@ const char *kind_name(unsigned kind)
 /* Strides and offset (elements) of a view; returns the elements from first to last. */
 static int64_t place(fx_tensor *t, view_kind view, int64_t *offset)
 {
+    const bool dense = view == PLAIN || (view == PIECE && t->ndim < 3);
+    if (view == PIECE && t->ndim == 3) view = WIDE;
     int order[FX_MAX_DIMS]; /* memory order, outermost first */
     for (int i = 0; i < t->ndim; i++) order[i] = view == REVERSED ? t->ndim - 1 - i : i;
     if (view == MAJOR && t->ndim == 3) order[0] = 1, order[1] = 0;
@@ -69,7 +71,7 @@ static int64_t place(fx_tensor *t, view_kind view, int64_t *offset)
         t->stride[d] = step;
         extent += t->shape[d] > 0 ? (t->shape[d] - 1) * step : 0;
         step *= t->shape[d];
-        if (i == 1 && view != PLAIN && !(view == INNER && t->ndim > 2))
+        if (i == 1 && !dense && !(view == INNER && t->ndim > 2))
             step = view == WIDE ? 3 * step : view == GAPS ? step + 4 : step + 7;
         else if (i > 1 && (view == HEADS || view == MAJOR || view == INNER))
             step += 3;

@@ -39,14 +39,16 @@ static void attention_setup(trial *t)
     fill(t, add_operand(t, "k", IN, t->be->dtype, c->view, 3, c->c, c->h, c->k), scores);
     fill(t, add_operand(t, "v", IN, t->be->dtype, c->view, 3, c->c, c->h, c->k), values);
     const fx_dtype o = in_parts ? t->be->stream : t->y_dtype;
-    add_operand(t, "o", OUT, o, c->view == PLAIN ? PLAIN : HEADS, 3, c->t, c->h, c->k);
-    add_operand(t, "lse", c->variant & NO_LSE ? TEMP : OUT, t->be->stream, c->view == PLAIN ? PLAIN : ROWS, 2,
+    const bool as_inputs = c->view == PLAIN || c->view == PIECE;
+    add_operand(t, "o", OUT, o, as_inputs ? c->view : HEADS, 3, c->t, c->h, c->k);
+    add_operand(t, "lse", c->variant & NO_LSE ? TEMP : OUT, t->be->stream, as_inputs ? c->view : ROWS, 2,
                 c->h, c->t, 0);
     t->scale = (float)(1 / sqrt((double)c->k));
     if (in_parts) {
         t->parts = c->variant & THREE_PARTS ? 3 : 2;
-        add_operand(t, "o2", TEMP, o, PLAIN, 3, c->t, c->h, c->k);
-        add_operand(t, "lse2", TEMP, t->be->stream, PLAIN, 2, c->h, c->t, 0);
+        add_operand(t, "o2", TEMP, o, as_inputs ? c->view : PLAIN, 3, c->t, c->h, c->k)->split_dim = 0;
+        add_operand(t, "lse2", TEMP, t->be->stream, as_inputs ? c->view : PLAIN, 2, c->h, c->t, 0)
+            ->split_dim = 1;
     } else {
         attention_bias(t);
     }

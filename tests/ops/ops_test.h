@@ -32,6 +32,7 @@ typedef enum {
     INNER,    /* three dims: the last one padded, the outer two follow each other */
     HEADS,    /* token and head strides both padded */
     MAJOR,    /* [H,T,D] in memory, seen as [T,H,D] */
+    PIECE,    /* a third of the heads of [T,3H,D], or a third of the rows of [3H,T]: as a ring takes them */
     GAPS,     /* 4 elements between rows, the first of which is aligned */
     REVERSED, /* all strides reversed, the last dim not dense */
     SAMPLED   /* t rows at once; 64 of them are judged (sampled.c) */

@@ -107,11 +107,11 @@ static void open_operands(sampling *s)
     trial *t = s->t;
     for (int a = 0; a < t->args; a++) {
         operand *o = &t->arg[a];
-        if (o->split_dim < 0 || o->role == TEMP) continue;
+        if (o->split_dim < 0) continue;
         int64_t shape[FX_MAX_DIMS];
         for (int d = 0; d < o->t.ndim; d++) shape[d] = d == o->split_dim ? s->rows : o->t.shape[d];
         open_whole(&s->of[a], o->t.dtype, o->t.ndim, shape);
-        if (o->role == OUT) continue;
+        if (o->role == OUT || o->role == TEMP) continue;
         fill_rows(s, &s->of[a]);
         for (int i = 0; i < SAMPLES; i++) move_sample(s, a, i, true);
         s->of[a].hash = hash_of(&s->of[a]);
