@@ -121,6 +121,36 @@ static void few_heads(int64_t rows)
         fx_cuda_free(be, a.y.data), fx_cuda_free(be, a.z.data);
     }
 }
+/* As a ring asks for it without exactness: part of the keys, into f32 with the log-sum-exp, merged with what was before. */
+static void run_part(const call *a)
+{
+    must(fx_attention(be, fx_heads(a->h, HEADS), a->b, fx_heads(fx_cols(a->y, 0, C), HEADS),
+                      fx_heads(fx_cols(a->y, C, C), HEADS), fx_heads(fx_cols(a->y, 2 * C, C), HEADS),
+                      fx_none(), 1 / sqrtf(HEAD)));
+}
+static void run_merge(const call *a)
+{
+    must(fx_attention_merge(be, fx_heads(a->x, HEADS), a->c, fx_heads(a->h, HEADS), a->b));
+}
+static void ring_parts(int64_t rows, int ring)
+{
+    const int64_t n = rows / ring;
+    const double flop = 4.0 * (double)n * (double)n * C;
+    char name[64];
+    call a = {.x = filled(FX_F32, n, C, 1),
+              .y = filled(FX_BF16, n, 3 * C, 1),
+              .z = filled(FX_BF16, n, C, 1),
+              .c = filled(FX_F32, HEADS, n, 1),
+              .b = filled(FX_F32, HEADS, n, 1),
+              .h = filled(FX_F32, n, C, 1)};
+    snprintf(name, sizeof name, "attention, %d rows", (int)n);
+    report(name, flop, 0, 0, run_attention, &a);
+    snprintf(name, sizeof name, "attention, %d rows into f32", (int)n);
+    report(name, flop, 0, 0, run_part, &a);
+    report("attention_merge", 0, 12.0 * (double)n * C, 0, run_merge, &a);
+    fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data), fx_cuda_free(be, a.z.data);
+    fx_cuda_free(be, a.c.data), fx_cuda_free(be, a.b.data), fx_cuda_free(be, a.h.data);
+}
 static void run_norm_mod(const call *a)
 {
     must(fx_norm_mod(be, a->z, a->x, fx_row(a->c, 0), fx_row(a->c, 1), 1e-6f));
@@ -216,6 +246,7 @@ int main(int argc, char **argv)
            step_s * 1e3);
     few_heads(rows);
     few_heads(1024 + TEXT);
+    for (int ring = 1; ring <= 8; ring *= 2) ring_parts(rows, ring);
     keep_biases = false;
     linear(rows, MLP, C, FX_ACT_GELU_TANH, true, 0); /* with a last pass of its own, then with none */
     linear(rows, MLP, C, FX_ACT_NONE, false, 0);
