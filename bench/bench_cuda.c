@@ -2,6 +2,7 @@
  * a step of 19 double + 38 single blocks composes to, on one device without a graph. Times are per call over a run of
  * calls, device to device. Operands are random: zeros would run faster. Needs a build with FX_CUDA=ON and a GPU.
  *   bench_cuda [--calls N] [--rows N]      rows: image rows, 4096 (text stays 512)
+ *   bench_cuda --linear MxNxK ...          only these products, with bias
  *   bench_cuda --ceilings yes              only a large product and a large copy: what the machine gives at best */
 #include <math.h>
 #include <stdio.h>
@@ -207,6 +208,24 @@ static void ceilings(void)
     fx_cuda_free(be, a.x.data), fx_cuda_free(be, a.y.data);
 }
 
+/* The products that were asked for; false: none was. */
+static bool only_linear(int argc, char **argv)
+{
+    bool any = false;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        int m, n, k;
+        if (strcmp(argv[i], "--linear")) continue;
+        if (sscanf(argv[i + 1], "%dx%dx%d", &m, &n, &k) != 3 || m < 1 || n < 1 || k < 1 || m > 65536 ||
+            n > 65536 || k > 65536) {
+            fprintf(stderr, "bench_cuda: '%s' is no MxNxK of 1 to 65536 each\n", argv[i + 1]);
+            exit(2);
+        }
+        linear(m, n, k, FX_ACT_NONE, true, 0);
+        any = true;
+    }
+    return any;
+}
+
 int main(int argc, char **argv)
 {
     bool only_ceilings = false;
@@ -226,6 +245,7 @@ int main(int argc, char **argv)
     be->arena = arena;
     const int64_t rows = image + TEXT;
     printf("# bench_cuda: %s; %lld rows, bf16, %d calls\n", fx_cuda_describe(be), (long long)rows, calls);
+    if (only_linear(argc, argv)) goto out;
     if (only_ceilings) {
         ceilings();
         goto out;

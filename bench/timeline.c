@@ -1,7 +1,8 @@
 /* What a GPU did when: a library that CUDA loads into any program, which writes each kernel, copy and fill with its times.
  * Not part of fluxpar; needs CUPTI, which comes with the toolkit.
  *   CUDA_INJECTION64_PATH=build/bench/timeline.so FX_TIMELINE=times fluxpar generate ...
- * writes times.PID: a line "begin_ns end_ns stream name" per launch; bench/timeline.py sums them up. */
+ * writes times.PID: a line "begin_ns end_ns stream name <CTAs x threads, registers, shared memory>" per launch;
+ * bench/timeline.py sums them up. */
 #include <cupti.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +22,11 @@ static void take(const CUpti_Activity *record)
 {
     if (record->kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) {
         const CUpti_ActivityKernel10 *k = (const void *)record;
-        line(k->start, k->end, k->streamId, k->name);
+        char name[512];
+        snprintf(name, sizeof name, "%.400s <%d x %d, %d registers, %d bytes>", k->name,
+                 k->gridX * k->gridY * k->gridZ, k->blockX * k->blockY * k->blockZ, k->registersPerThread,
+                 k->dynamicSharedMemory + k->staticSharedMemory);
+        line(k->start, k->end, k->streamId, name);
     } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
         const CUpti_ActivityMemcpy6 *m = (const void *)record;
         char name[64];

@@ -42,7 +42,7 @@ def main():
         total[key] += end - begin
         n[key] += 1
         if a.list:
-            print(f"{(begin - lo) / 1e3:10.1f} {(end - begin) / 1e3:8.1f} us  {key}")
+            print(f"{(begin - lo) / 1e3:10.1f} {(end - begin) / 1e3:8.1f} us  {key} {name[name.rfind('<'):] if '<' in name else ''}")
         if stream == compute:
             if begin > at:
                 gap += begin - at
