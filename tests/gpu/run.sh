@@ -107,7 +107,9 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
         [ -n "$victim" ] && kill -STOP "$victim" || return 1
         i=$SECONDS
         wait "$job"
-        [ $((SECONDS - i)) -le 20 ] && grep -q 'fluxpar: error: rank 0 .*rank 1' "$report/stopped.log" && [ ! -e "$report/never.png" ]
+        [ $((SECONDS - i)) -le 20 ] && grep -qE 'fluxpar: error: rank [0-9]+ .*rank 1' "$report/stopped.log" && [ ! -e "$report/never.png" ] && return
+        cat "$report/stopped.log" # of the ranks that wait any may be the one to say it
+        return 1
     }
     program stopped_rank stopped auto
     program stopped_rank_lsa stopped lsa
