@@ -10,13 +10,13 @@ static void measure(fx_comm *comm, fx_backend *be, int ranks, int64_t text, int6
     fx_exchange *ex;
     fx_tensor qkv, o, w, cs;
     const int heads = 24, me = fx_comm_rank(comm);
-    fx_exchange_options opt = {{ranks, ranks, 1}, FX_EXACT_AUTO, heads, dim, 1e-6f, false};
     T_OK(fx_arena_open(NULL, (size_t)2 << 30, &be->arena));
     T_OK(fx_layout_open(FX_LAYOUT_EVEN, ranks, (const int64_t[]){text, image, 0}, &l));
-    T_OK(fx_exchange_open(be, comm, &l, &opt, &ex));
     const int64_t rows = fx_layout_local(&l, me), width = (int64_t)heads * dim;
-    T_OK(fx_push2(be->arena, be->dtype, rows, 3 * width, &qkv));
     T_OK(fx_push2(be->arena, be->dtype, rows, width, &o));
+    const fx_exchange_options opt = {{ranks, ranks, 1}, FX_EXACT_AUTO, heads, dim, 1e-6f, false, o};
+    T_OK(fx_exchange_open(be, comm, &l, &opt, &ex));
+    T_OK(fx_push2(be->arena, be->dtype, rows, 3 * width, &qkv));
     T_OK(fx_push1(be->arena, FX_F32, dim, &w));
     T_OK(fx_push3(be->arena, FX_F32, rows, dim / 2, 2, &cs));
     memset(qkv.data, 0x3c, fx_bytes(qkv));
@@ -31,7 +31,7 @@ static void measure(fx_comm *comm, fx_backend *be, int ranks, int64_t text, int6
         t[1] = fx_now_s();
         T_OK(fx_exchange_attend(ex, false));
         t[2] = fx_now_s();
-        T_OK(fx_exchange_collect(ex, FX_ALL, o));
+        T_OK(fx_exchange_collect(ex, FX_ALL));
         t[3] = fx_now_s();
         for (int k = 0; k < 3; k++)
             if (t[k + 1] - t[k] < best[k]) best[k] = t[k + 1] - t[k];

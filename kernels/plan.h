@@ -14,7 +14,7 @@ fx_status fx_ops_complete(const fx_ops *);               /* FX_EDEVICE names the
 
 /* One call of an op: what it would write and read. Absent tensors (ndim 0) are not there; what an op changes in place is in
  * both lists. Views lie in the measuring arena, or are weights (before the load: without data). */
-enum { FX_PLAN_WRITES = 6, FX_PLAN_READS = 5 };
+enum { FX_PLAN_WRITES = 9, FX_PLAN_READS = 12 };
 typedef struct fx_plan_op {
     const char *name; /* "linear" */
     fx_tensor write[FX_PLAN_WRITES], read[FX_PLAN_READS];

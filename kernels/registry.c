@@ -223,19 +223,16 @@ typedef struct window_calls {
     __typeof__(fx_window_put) *put;
     __typeof__(fx_window_wait) *wait;
     __typeof__(fx_window_give_back) *give_back;
-    __typeof__(fx_window_collect) *collect;
 } window_calls;
 
 static const window_calls *window_calls_of(const fx_backend *be)
 {
 #if FX_HAVE_CUDA
-    static const window_calls cuda = {fx_cuda_window_put, fx_cuda_window_wait, fx_cuda_window_give_back,
-                                      fx_cuda_window_collect};
+    static const window_calls cuda = {fx_cuda_window_put, fx_cuda_window_wait, fx_cuda_window_give_back};
     if (fx_on_device(be)) return &cuda;
 #endif
 #if FX_HAVE_TWIN
-    static const window_calls twin = {fx_twin_window_put, fx_twin_window_wait, fx_twin_window_give_back,
-                                      fx_twin_window_collect};
+    static const window_calls twin = {fx_twin_window_put, fx_twin_window_wait, fx_twin_window_give_back};
     if (be->dtype == FX_BF16 && strcmp(be->ops->name, "twin") == 0) return &twin;
 #endif
     (void)be;
@@ -252,28 +249,20 @@ bool fx_window_kernels(const fx_backend *be)
     FX_CHECK(calls, FX_EDEVICE, "backend %s has no kernels for the exchange", (be)->ops->name);              \
     return calls->op(be, __VA_ARGS__)
 
-fx_status fx_window_put(fx_backend *be, const fx_window *w, fx_tensor q, fx_tensor k, fx_tensor v,
-                        fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,
-                        const fx_window_rows rows[FX_WINDOW_RUNS])
+fx_status fx_window_put(fx_backend *be, const fx_window *w, const fx_window_run run[], int n, float eps)
 {
-    WINDOW_CALL(put, be, w, q, k, v, w_q, w_k, cs, eps, rows);
+    WINDOW_CALL(put, be, w, run, n, eps);
 }
 
-fx_status fx_window_wait(fx_backend *be, const fx_window *w)
+fx_status fx_window_wait(fx_backend *be, const fx_window *w, int what)
 {
-    WINDOW_CALL(wait, be, w);
+    WINDOW_CALL(wait, be, w, what);
 }
 
-fx_status fx_window_give_back(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin, int64_t count,
-                              const fx_window_owner *owners, int n, unsigned when)
+fx_status fx_window_give_back(fx_backend *be, const fx_window *w, fx_tensor o, const fx_window_owner *owners,
+                              int n)
 {
-    WINDOW_CALL(give_back, be, w, o, begin, count, owners, n, when);
-}
-
-fx_status fx_window_collect(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin, int nth,
-                            unsigned when)
-{
-    WINDOW_CALL(collect, be, w, o, begin, nth, when);
+    WINDOW_CALL(give_back, be, w, o, owners, n);
 }
 
 const char *fx_backend_list(void)

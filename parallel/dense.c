@@ -48,6 +48,19 @@ fx_status fx_declare_dense1(fx_store *store, fx_checkpoint *ckpt, fx_dense *out,
     return fx_declare_dense(store, ckpt, out, n, k, bias, prefix, parts);
 }
 
+fx_status fx_declare_dense_rows(fx_store *store, fx_checkpoint *ckpt, fx_dense *out, int64_t row0, int64_t n,
+                                int64_t k, bool bias, const char *prefix, const char *suffix)
+{
+    char name[FX_NAME_MAX];
+    const fx_part part = {name, row0, n};
+    FX_TRY(join(name, prefix, suffix, ".weight"));
+    FX_TRY(fx_store_linear(store, ckpt, &out->w, n, k, 1, &part));
+    out->b = fx_none();
+    if (!bias) return FX_OK;
+    FX_TRY(join(name, prefix, suffix, ".bias"));
+    return fx_store_vector(store, ckpt, &out->b, n, 1, &part);
+}
+
 fx_status fx_declare_vector(fx_store *store, fx_checkpoint *ckpt, fx_tensor *out, int64_t n,
                             const char *prefix, const char *suffix)
 {

@@ -22,6 +22,9 @@ fx_status fx_declare_dense(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n
 /* One layer: prefix + suffix. */
 fx_status fx_declare_dense1(fx_store *, fx_checkpoint *, fx_dense *out, int64_t n, int64_t k, bool bias,
                             const char *prefix, const char *suffix);
+/* Rows row0.. of one layer. */
+fx_status fx_declare_dense_rows(fx_store *, fx_checkpoint *, fx_dense *out, int64_t row0, int64_t n,
+                                int64_t k, bool bias, const char *prefix, const char *suffix);
 fx_status fx_declare_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n, const char *prefix,
                             const char *suffix);
 

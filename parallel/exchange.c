@@ -1,6 +1,6 @@
 /* The exchange: put my rows of q, k, v -> attend -> my rows of the output. This file keeps the order of the
  * calls and owns the buffers; ulysses.c moves rows <-> heads, ring.c lets K/V hop, window.c does without transfers. On one
- * rank put writes straight into q, k, v and attention into o, and nothing else happens. */
+ * rank put writes straight into q, k, v and attention into the output, and nothing else happens. */
 #include "parallel/exchange_internal.h"
 
 #include <math.h>
@@ -71,6 +71,17 @@ static fx_status push_buffers(fx_exchange *ex)
     return ex->hops ? push_ring(ex, keys) : FX_OK;
 }
 
+static fx_status check_output(const fx_backend *be, int64_t rows, const fx_exchange_options *o)
+{
+    const fx_tensor t = o->output;
+    const int64_t width = (int64_t)o->heads * o->head_dim;
+    FX_CHECK(t.ndim == 2 && t.shape[0] == rows && t.shape[1] == width && t.dtype == be->dtype, FX_ESHAPE,
+             "exchange: an output of [%lld,%lld] %s, want [%lld,%lld] %s", (long long)t.shape[0],
+             (long long)t.shape[1], fx_dtype_name(t.dtype), (long long)rows, (long long)width,
+             fx_dtype_name(be->dtype));
+    return FX_OK;
+}
+
 static fx_status check_open(const fx_backend *be, const fx_comm *comm, const fx_layout *l,
                             const fx_exchange_options *o)
 {
@@ -85,7 +96,7 @@ static fx_status check_open(const fx_backend *be, const fx_comm *comm, const fx_
              "exchange: a plan takes a plan communicator and backend, a run neither");
     FX_CHECK(o->heads >= 1 && o->head_dim >= 1 && o->heads % m->ulysses == 0, FX_ESHAPE,
              "exchange: %d heads of %d over ulysses %d", o->heads, o->head_dim, m->ulysses);
-    return FX_OK;
+    return check_output(be, fx_layout_local(l, fx_comm_rank(comm)), o);
 }
 
 fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layout,
@@ -134,6 +145,13 @@ void fx_exchange_close(fx_exchange **ex)
 }
 
 /* ---- put ---- */
+
+/* Rows of all ranks. */
+static int64_t segment_total(const fx_layout *l, int segment)
+{
+    const fx_range last = l->part[l->ranks - 1][segment];
+    return last.begin + last.count;
+}
 
 fx_tensor fx_exchange_place(const fx_exchange *ex, int seg, unsigned parts)
 {
@@ -192,12 +210,24 @@ static fx_status put_segment(fx_exchange *ex, int segment, unsigned parts, fx_te
     return FX_OK;
 }
 
-static fx_status put_by_kernel(fx_exchange *ex, int seg, unsigned parts, fx_tensor t, fx_tensor w_q,
+/* All parts of all segments that any rank has rows of. */
+static bool all_put(const fx_exchange *ex)
+{
+    for (int p = 0; p < FX_PARTS; p++)
+        for (int s = 0; s < FX_SEGMENTS; s++)
+            if (!(ex->put_done[p] & 1u << s) && segment_total(ex->layout, s)) return false;
+    return true;
+}
+
+static fx_status put_by_kernel(fx_exchange *ex, int segment, unsigned parts, fx_tensor t, fx_tensor w_q,
                                fx_tensor w_k, fx_tensor cs)
 {
     fx_tensor x[FX_PARTS];
+    const bool last = all_put(ex) && !ex->brought;
     for (int p = 0; p < FX_PARTS; p++) x[p] = parts & part_bit[p] ? columns(ex, parts, p, t) : fx_none();
-    return fx_exchange_window_put(ex, seg, x, w_q, w_k, cs);
+    FX_TRY(fx_exchange_window_put(ex, segment, x, w_q, w_k, cs, last));
+    ex->brought = ex->brought || last;
+    return FX_OK;
 }
 
 static fx_status start(fx_exchange *ex, int segment, unsigned parts)
@@ -236,18 +266,16 @@ fx_status fx_exchange_put(fx_exchange *ex, int seg, unsigned parts, fx_tensor t,
 
 /* ---- attend and collect ---- */
 
-/* Rows of all ranks. */
-static int64_t segment_total(const fx_layout *l, int segment)
+/* Attention of the group's queries: this rank's heads of their rows, to be given back; with ulysses 1 its own rows. */
+static fx_status compute_output(fx_exchange *ex)
 {
-    const fx_range last = l->part[l->ranks - 1][segment];
-    return last.begin + last.count;
-}
-
-static fx_status attend_all_keys(fx_exchange *ex, fx_tensor o)
-{
+    const fx_tensor o = ex->opt.mesh.ulysses > 1 ? ex->o_group : fx_heads(ex->opt.output, ex->opt.heads);
     if (!ex->group) return FX_OK;
-    return fx_attention(ex->be, o, fx_none(), ex->recv[FX_PART_Q], ex->recv[FX_PART_K], ex->recv[FX_PART_V],
-                        fx_none(), fx_exchange_scale(ex));
+    if (!ex->hops)
+        return fx_attention(ex->be, o, fx_none(), ex->recv[FX_PART_Q], ex->recv[FX_PART_K],
+                            ex->recv[FX_PART_V], fx_none(), fx_exchange_scale(ex));
+    return ex->o_sum.data == o.data ? FX_OK
+                                    : fx_copy(ex->be, o, ex->o_sum, 1, 0); /* summed in place or not */
 }
 
 fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
@@ -257,67 +285,48 @@ fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
         for (int s = 0; s < FX_SEGMENTS; s++)
             FX_CHECK(ex->put_done[p] & 1u << s || !segment_total(ex->layout, s), FX_ESHAPE,
                      "exchange: attend without %s of segment %d", part_name[p], s);
+    if (ex->window && !ex->brought) { /* no rows at all */
+        const fx_tensor none[FX_PARTS] = {{0}};
+        FX_TRY(fx_exchange_window_put(ex, FX_ALL, none, fx_none(), fx_none(), fx_none(), true));
+    }
     for (int p = 0; p < FX_PARTS; p++) /* none, where rows go by kernels */
         for (int s = 0; s <= FX_ALL; s++) FX_TRY(fx_comm_wait(ex->comm, &ex->ticket[p][s]));
     if (ex->window) FX_TRY(fx_exchange_window_wait(ex));
     ex->attended = true;
     ex->apart = apart;
     if (ex->hops) FX_TRY(fx_ring_attend(ex));
-    if (ex->opt.mesh.ulysses == 1) return FX_OK; /* all keys are here: collect computes straight into o */
-    if (!ex->hops)
-        FX_TRY(attend_all_keys(ex, ex->o_group));
-    else if (ex->group && ex->o_sum.dtype != ex->o_group.dtype)
-        FX_TRY(fx_copy(ex->be, ex->o_group, ex->o_sum, 1, 0));
-    return ex->window ? fx_exchange_window_return(ex) : fx_ulysses_return(ex);
+    FX_TRY(compute_output(ex));
+    if (ex->window) return fx_exchange_window_return(ex);
+    return ex->opt.mesh.ulysses > 1 ? fx_ulysses_return(ex) : FX_OK;
 }
 
 /* The last of a block: ready for the next. */
 static void end_block(fx_exchange *ex)
 {
-    ex->attended = false;
+    ex->attended = ex->brought = false;
     ex->collected = 0;
     for (int p = 0; p < FX_PARTS; p++) ex->put_done[p] = 0;
 }
 
-/* All rows at once, where this rank computed them itself. */
-static fx_status lay_out(fx_exchange *ex, fx_tensor o)
+/* What other ranks of the group computed. */
+static fx_status collect_rows(fx_exchange *ex, int seg)
 {
-    if (!ex->hops) {
-        FX_TRY(attend_all_keys(ex, fx_heads(o, ex->opt.heads)));
-        return ex->window ? fx_exchange_window_return(ex) : FX_OK;
-    }
-    return ex->local ? fx_copy(ex->be, fx_heads(o, ex->opt.heads), ex->o_sum, 1, 0) : FX_OK;
-}
-
-static fx_status collect_segments(fx_exchange *ex, int seg, fx_tensor o)
-{
-    for (int s = 0; s < FX_SEGMENTS; s++) {
-        if ((seg != FX_ALL && s != seg) || ex->collected & 1u << s) continue;
-        if (ex->opt.mesh.ulysses > 1) FX_TRY(fx_ulysses_collect(ex, s, o));
-        ex->collected |= 1u << s;
-    }
+    if (ex->window) return ex->collected ? FX_OK : fx_exchange_window_collect(ex);
+    if (seg != FX_ALL || !ex->collected) return fx_ulysses_collect(ex, seg);
+    for (int s = 0; s < FX_SEGMENTS; s++)
+        if (!(ex->collected & 1u << s)) FX_TRY(fx_ulysses_collect(ex, s));
     return FX_OK;
 }
 
-fx_status fx_exchange_collect(fx_exchange *ex, int seg, fx_tensor o)
+fx_status fx_exchange_collect(fx_exchange *ex, int seg)
 {
-    const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
     FX_CHECK(ex->attended, FX_ESHAPE, "exchange: collect before attend");
     FX_CHECK(seg >= 0 && seg <= FX_ALL && (seg == FX_ALL || !(ex->collected & 1u << seg)), FX_ESHAPE,
              "exchange: collect of segment %d, a second time or not one", seg);
-    FX_CHECK(o.ndim == 2 && o.shape[0] == ex->local && o.shape[1] == width && o.dtype == ex->be->dtype,
-             FX_ESHAPE, "exchange: collect into [%lld,%lld] %s, want [%lld,%lld] %s", (long long)o.shape[0],
-             (long long)o.shape[1], fx_dtype_name(o.dtype), (long long)ex->local, (long long)width,
-             fx_dtype_name(ex->be->dtype));
-    if (ex->opt.mesh.ulysses == 1 && !ex->collected) FX_TRY(lay_out(ex, o));
-    if (ex->window && ex->opt.mesh.ulysses > 1) {
-        FX_TRY(fx_exchange_window_collect(ex, seg, o));
-        if (seg != FX_ALL) ex->collected |= 1u << seg;
-    } else if (seg == FX_ALL && !ex->collected) {
-        if (ex->opt.mesh.ulysses > 1) FX_TRY(fx_ulysses_collect(ex, FX_ALL, o));
-    } else {
-        FX_TRY(collect_segments(ex, seg, o));
-    }
-    if (seg == FX_ALL) end_block(ex);
+    if (ex->opt.mesh.ulysses > 1) FX_TRY(collect_rows(ex, seg));
+    if (seg == FX_ALL)
+        end_block(ex);
+    else
+        ex->collected |= 1u << seg;
     return FX_OK;
 }

@@ -3,8 +3,9 @@
  * mode.
  *
  *   per block:  put(FX_IMAGE, FX_K|FX_V, ...); put(FX_IMAGE, FX_Q, ...); put(FX_TEXT, FX_K|FX_V, ...); ...
- *               attend();  [independent work];  collect(FX_TEXT, o); ... collect(FX_ALL, o)
- * What was put travels at once, so K and V move while Q is computed, and the image's Q while the text's is. */
+ *               attend();  [independent work];  collect(FX_TEXT); ... collect(FX_ALL)
+ * Transfers begin at once, so K and V move while Q is computed, and the image's Q while the text's is; a kernel (window.c)
+ * brings all rows of a block when the last of them was put. */
 #ifndef FX_PARALLEL_EXCHANGE_H
 #define FX_PARALLEL_EXCHANGE_H
 
@@ -28,6 +29,9 @@ typedef struct fx_exchange_options {
     int heads, head_dim;
     float qk_eps;    /* 1e-6 */
     bool by_kernels; /* while planning: rows would go by kernels (parallel/window.c) */
+    fx_tensor
+        output; /* [T_local, H*D] backend dtype in be->arena, the same row stride on all ranks: where the output comes in
+                         every block. This rank's rows: text, image, condition */
 } fx_exchange_options;
 
 /* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark).
@@ -39,23 +43,22 @@ void fx_exchange_close(fx_exchange **);
 bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 bool fx_exchange_repeats(
     const fx_exchange *); /* a block takes no message of the host: what runs on the device can be recorded */
-
 /* Where the rows of Q, or of K and V together, may be computed so that put has nothing to move: [T_local(seg), n*H*D], dtype,
  * row stride larger than that. Absent where rows go to other ranks: then they are computed into memory of the caller. */
 fx_tensor fx_exchange_place(const fx_exchange *, int seg, unsigned parts);
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,
- * w_k[D]: RMS-norm weights (absent: none; ignored for V); cs[T_local(seg), D/2, 2] f32 rotation of these
- * rows. t is read before put returns or, on a device, in stream order. All ranks put the same parts of the same segments in
+ * w_k[D]: RMS-norm weights (absent: none; ignored for V; all segments have one or none); cs[T_local(seg), D/2, 2] f32 rotation
+ * of these rows. t and cs stay as they are until attend returns. All ranks put the same parts of the same segments in
  * the same order, also those of which a rank has no rows: transfers between two ranks match in posting order. A segment that
  * no rank has rows of may be left out. */
 fx_status fx_exchange_put(fx_exchange *, int seg, unsigned parts, fx_tensor t, fx_tensor w_q, fx_tensor w_k,
                           fx_tensor cs);
 /* apart: the output of each segment travels by itself, and is collected by itself in any order; the same on all ranks. */
 fx_status fx_exchange_attend(fx_exchange *, bool apart);
-/* o[T_local, H*D] (row stride free), backend dtype, this rank's rows: text, image, condition. Brings the rows of one segment
- * or of all that were not collected yet (FX_ALL), which also ends the block; o is the same in all calls of a block. */
-fx_status fx_exchange_collect(fx_exchange *, int seg, fx_tensor o);
+/* Brings the rows of one segment or of all that were not collected yet (FX_ALL), which also ends the block. They stay until the
+ * first put of the next one. */
+fx_status fx_exchange_collect(fx_exchange *, int seg);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,10 @@ extern "C" {
 enum { FX_PART_V, FX_PART_K, FX_PART_Q, FX_PARTS };
 
 typedef struct fx_exchange_window fx_exchange_window;
+/* Rows of a part: x[rows, H, D], w[D] or absent, cs or absent. */
+typedef struct fx_exchange_part {
+    fx_tensor x, w, cs;
+} fx_exchange_part;
 
 struct fx_exchange {
     fx_backend *be;
@@ -35,8 +39,10 @@ struct fx_exchange {
 
     fx_exchange_window *window;  /* from the first put on, where rows go by kernels; else NULL */
     unsigned put_done[FX_PARTS]; /* bit per segment */
-    bool attended, apart;        /* apart: o_ticket by segment, else [FX_ALL] is of all */
-    unsigned collected;          /* bit per segment */
+    fx_exchange_part heard[FX_SEGMENTS][FX_PARTS]; /* by kernels: what was put of this block so far */
+    bool brought;                                  /* by kernels: all rows are on their way */
+    bool attended, apart;                          /* apart: o_ticket by segment, else [FX_ALL] is of all */
+    unsigned collected;                            /* bit per segment */
     fx_ticket ticket[FX_PARTS][FX_SEGMENTS + 1],
         o_ticket[FX_SEGMENTS + 1]; /* of a segment, or in [FX_ALL] of all */
     fx_xfer *out, *in;             /* [3 * ranks] lists under construction */
@@ -53,29 +59,28 @@ fx_tensor fx_exchange_outgoing(const fx_exchange *, int part, int u, int segment
 
 /* Starts a part of a segment (or FX_ALL): sends the packed rows, receives the peers' rows in place. */
 fx_status fx_ulysses_start(fx_exchange *, int part, int segment, fx_ticket *);
-/* O rows of o_group go back to their owners / those of a segment have come back and are laid into the head columns of o. */
+/* O rows of o_group go back to their owners / those of a segment have come back and are laid into the output's head columns. */
 fx_status fx_ulysses_return(fx_exchange *);
-fx_status fx_ulysses_collect(fx_exchange *, int segment, fx_tensor o);
+fx_status fx_ulysses_collect(fx_exchange *, int segment);
 
 /* ---- the same by kernels (window.c): rows go straight from x to where they are read, in stream order ---- */
 /* At the first put: ex->window, if the backend and the communicator can. Collective. */
 fx_status fx_exchange_window_open(fx_exchange *);
 void fx_exchange_window_close(fx_exchange *);
-/* x[part]: [rows, H, D] or absent. */
+/* x[part]: [rows of the segment or of all, H, D] or absent. A kernel costs more than few rows: one brings all of the block, when
+ * `last` says that no rows are left to put. */
 fx_status fx_exchange_window_put(fx_exchange *, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
-                                 fx_tensor w_k, fx_tensor cs);
+                                 fx_tensor w_k, fx_tensor cs, bool last);
 fx_status fx_exchange_window_wait(fx_exchange *); /* before attention */
 /* After it: o_group's rows go back; with ulysses 1 the other ranks only learn that k and v are free. */
 fx_status fx_exchange_window_return(fx_exchange *);
-/* FX_ALL: what is left of the block, its end. */
-fx_status fx_exchange_window_collect(fx_exchange *, int segment, fx_tensor o);
+fx_status fx_exchange_window_collect(fx_exchange *); /* all of it */
 
-/* The same while planning (window_plan.c); output: where this rank's output comes to. */
-fx_status fx_exchange_window_tell_put(const fx_exchange *, int segment, const fx_tensor x[FX_PARTS],
-                                      fx_tensor cs);
+/* The same while planning (window_plan.c). */
+fx_status fx_exchange_window_tell_put(const fx_exchange *);
 fx_status fx_exchange_window_tell_wait(const fx_exchange *);
-fx_status fx_exchange_window_tell_back(const fx_exchange *, void *output, int segment);
-fx_status fx_exchange_window_tell_collect(const fx_exchange *, void *output, int segment, fx_tensor o);
+fx_status fx_exchange_window_tell_back(const fx_exchange *);
+fx_status fx_exchange_window_tell_collect(const fx_exchange *);
 
 /* Attention of the group's queries over all blocks of the ring, into o_sum. */
 fx_status fx_ring_attend(fx_exchange *);

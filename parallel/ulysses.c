@@ -127,31 +127,33 @@ fx_status fx_ulysses_return(fx_exchange *ex)
 }
 
 /* This rank's own rows, while the others' travel. */
-static fx_status collect_own(fx_exchange *ex, int segment, fx_tensor o)
+static fx_status collect_own(fx_exchange *ex, int segment)
 {
     const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
     for (int s = 0; s < FX_SEGMENTS; s++) {
         if (segment != FX_ALL && segment != s) continue;
         const fx_tensor mine = output_rows(ex, ex->me, s);
-        const fx_tensor to = fx_rows(o, fx_layout_local_start(ex->layout, ex->me, s), mine.shape[0]);
+        const fx_tensor to =
+            fx_rows(ex->opt.output, fx_layout_local_start(ex->layout, ex->me, s), mine.shape[0]);
         FX_TRY(fx_copy(ex->be, fx_cols(to, ex->ui * width, width), fx_flat(mine), 1, 0));
     }
     return FX_OK;
 }
 
-fx_status fx_ulysses_collect(fx_exchange *ex, int segment, fx_tensor o)
+fx_status fx_ulysses_collect(fx_exchange *ex, int segment)
 {
     const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
     const bool all = segment == FX_ALL;
     const int64_t begin = all ? 0 : fx_layout_local_start(ex->layout, ex->me, segment),
                   count = all ? ex->local : ex->layout->part[ex->me][segment].count;
-    FX_TRY(collect_own(ex, segment, o));
+    FX_TRY(collect_own(ex, segment));
     for (int s = 0; s <= FX_ALL; s++) /* none is pending twice */
         if (all || s == segment || s == FX_ALL) FX_TRY(fx_comm_wait(ex->comm, &ex->o_ticket[s]));
     for (int u = 0; count && u < ex->opt.mesh.ulysses; u++) {
         if (u == ex->ui) continue;
         const fx_tensor from = fx_rows(slot(ex, FX_PART_Q, u), begin, count);
-        FX_TRY(fx_copy(ex->be, fx_cols(fx_rows(o, begin, count), u * width, width), fx_flat(from), 1, 0));
+        FX_TRY(fx_copy(ex->be, fx_cols(fx_rows(ex->opt.output, begin, count), u * width, width),
+                       fx_flat(from), 1, 0));
     }
     return FX_OK;
 }

@@ -9,19 +9,20 @@
 #include "parallel/comm_internal.h"
 #include "parallel/exchange_internal.h"
 
-enum { CTAS = 528 }; /* of a kernel: four per multiprocessor of an H100 */
+enum { CTAS = 528 }; /* of a kernel: four per processor of an H100 */
 static const int part_of[FX_WINDOW_PARTS] = {
     [FX_WINDOW_Q] = FX_PART_Q, [FX_WINDOW_K] = FX_PART_K, [FX_WINDOW_V] = FX_PART_V};
 
 struct fx_exchange_window {
     fx_window w;
-    const fx_window_owner *owners; /* on the device */
+    const fx_window_owner *owners; /* of the group's output; on the device */
     int n_owners;
 };
 
 /* Where a rank receives: offsets in its registered memory. */
 typedef struct places {
     uint64_t recv[FX_WINDOW_PARTS], output;
+    int64_t output_row;
 } places;
 
 /* As tables lie on the device. */
@@ -53,17 +54,12 @@ static bool possible(const fx_exchange *ex)
     return ex->comm->reach && ex->comm->reach->base && fx_window_kernels(ex->be);
 }
 
-/* The output comes into the send buffers, which nothing else uses then: they lie side by side and two of them hold it. */
-static void *output_of(const fx_exchange *ex)
-{
-    return ex->opt.mesh.ulysses > 1 ? ex->send[0].data : ex->recv[FX_PART_Q].data;
-}
-
 static fx_status tell_places(const fx_exchange *ex, places *all)
 {
     const int ranks = ex->opt.mesh.ranks;
     const char *base = ex->comm->reach->base;
-    places mine = {.output = (uint64_t)((char *)output_of(ex) - base)};
+    places mine = {.output = (uint64_t)((char *)ex->opt.output.data - base),
+                   .output_row = ex->opt.output.stride[0]};
     for (int p = 0; p < FX_WINDOW_PARTS; p++)
         mine.recv[p] = (uint64_t)((char *)ex->recv[part_of[p]].data - base);
     size_t *where = calloc(2 * (size_t)ranks, sizeof *where);
@@ -115,6 +111,9 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
     FX_CHECK(t.bytes <= FX_REACH_TABLES * (size_t)m->ranks, FX_ENOMEM, "exchange: tables of %zu bytes",
              t.bytes);
     for (int r = 0; r < m->ranks; r++) {
+        FX_CHECK(all[r].output_row == all[0].output_row, FX_ESHAPE,
+                 "exchange: rows of the output are %lld apart on rank %d and %lld on rank 0",
+                 (long long)all[r].output_row, r, (long long)all[0].output_row);
         for (int p = 0; p < FX_WINDOW_PARTS; p++)
             t.recv[p * m->ranks + r] = (uint16_t *)(void *)(reach->bases[r] + all[r].recv[p]);
         t.output[r] = (uint16_t *)(void *)(reach->bases[r] + all[r].output);
@@ -129,6 +128,7 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
                                 .head_dim = ex->opt.head_dim,
                                 .recv = there.recv,
                                 .output = there.output,
+                                .output_row = all[0].output_row,
                                 .counters = there.counters,
                                 .state = reach->state,
                                 .late = reach->late,
@@ -173,80 +173,63 @@ static void count_rows(const fx_exchange *ex, int64_t rows)
                       (uint64_t)(rows * ex->heads * ex->opt.head_dim) * fx_dtype_size(ex->be->dtype));
 }
 
+static void hear(fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q, fx_tensor w_k,
+                 fx_tensor cs)
+{
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        const int64_t count = ex->layout->part[ex->me][s].count,
+                      begin = segment == FX_ALL ? fx_layout_local_start(ex->layout, ex->me, s) : 0;
+        for (int p = 0; p < FX_PARTS; p++)
+            if (fx_present(x[p]) && count && (segment == FX_ALL || s == segment))
+                ex->heard[s][p] = (fx_exchange_part){fx_rows(x[p], begin, count), p == FX_PART_Q ? w_q : w_k,
+                                                     fx_present(cs) ? fx_rows(cs, begin, count) : cs};
+    }
+}
+
+static fx_status bring(fx_exchange *ex)
+{
+    fx_window_run run[FX_SEGMENTS];
+    int n = 0;
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        const fx_exchange_part *part = ex->heard[s];
+        if (!ex->layout->part[ex->me][s].count) continue;
+        run[n++] = (fx_window_run){.x = {part[FX_PART_Q].x, part[FX_PART_K].x, part[FX_PART_V].x},
+                                   .w_q = part[FX_PART_Q].w,
+                                   .w_k = part[FX_PART_K].w,
+                                   .cs = part[FX_PART_Q].cs,
+                                   .q_row = fx_exchange_receive_row(ex, FX_PART_Q, ex->me, s),
+                                   .kv_row = fx_exchange_receive_row(ex, FX_PART_K, ex->me, s)};
+    }
+    return fx_window_put(ex->be, &ex->window->w, run, n, ex->opt.qk_eps);
+}
+
 fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
-                                 fx_tensor w_k, fx_tensor cs)
+                                 fx_tensor w_k, fx_tensor cs, bool last)
 {
     const fx_mesh *m = &ex->opt.mesh;
-    fx_window_rows rows[FX_WINDOW_RUNS] = {{0}};
-    int64_t n = 0;
-    for (int s = 0; s < FX_SEGMENTS; s++) {
-        if (segment != FX_ALL && s != segment) continue;
-        rows[s] = (fx_window_rows){n, ex->layout->part[ex->me][s].count,
-                                   fx_exchange_receive_row(ex, FX_PART_Q, ex->me, s),
-                                   fx_exchange_receive_row(ex, FX_PART_K, ex->me, s)};
-        n += rows[s].count;
-    }
-    for (int p = 0; p < FX_PARTS; p++) {
-        const int copies = p == FX_PART_Q ? m->ulysses : m->ranks; /* of one rank's heads */
-        if (fx_present(x[p])) count_rows(ex, n * (copies - 1));
-    }
-    if (fx_planning(ex->be)) return fx_exchange_window_tell_put(ex, segment, x, cs);
-    return fx_window_put(ex->be, &ex->window->w, x[FX_PART_Q], x[FX_PART_K], x[FX_PART_V], w_q, w_k, cs,
-                         ex->opt.qk_eps, rows);
+    for (int p = 0; p < FX_PARTS; p++) /* copies of one rank's heads: q to the group, k and v to all */
+        if (fx_present(x[p])) count_rows(ex, x[p].shape[0] * ((p == FX_PART_Q ? m->ulysses : m->ranks) - 1));
+    hear(ex, segment, x, w_q, w_k, cs);
+    if (!last) return FX_OK;
+    return fx_planning(ex->be) ? fx_exchange_window_tell_put(ex) : bring(ex);
 }
 
 fx_status fx_exchange_window_wait(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_wait(ex);
-    return fx_window_wait(ex->be, &ex->window->w);
-}
-
-static fx_status give_back(fx_exchange *ex, int segment, int64_t begin, int64_t count, unsigned when)
-{
-    if (fx_planning(ex->be)) return fx_exchange_window_tell_back(ex, output_of(ex), segment);
-    const fx_exchange_window *x = ex->window;
-    return fx_window_give_back(ex->be, &x->w, ex->o_group, begin, count, x->owners, x->n_owners, when);
+    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_ROWS);
 }
 
 fx_status fx_exchange_window_return(fx_exchange *ex)
 {
-    const unsigned whole = FX_WINDOW_FIRST | FX_WINDOW_LAST;
-    const int ulysses = ex->opt.mesh.ulysses;
-    int64_t begin = 0;
-    if (ulysses == 1) return give_back(ex, FX_ALL, 0, 0, whole);
-    count_rows(ex, ex->group - ex->local);
-    if (!ex->apart) return give_back(ex, FX_ALL, 0, ex->group, whole);
-    for (int s = 0; s < FX_SEGMENTS; s++) {
-        const int64_t rows = fx_exchange_segment_rows(ex, ex->ri, s);
-        FX_TRY(give_back(ex, s, begin, rows,
-                         s == 0                 ? FX_WINDOW_FIRST
-                         : s == FX_SEGMENTS - 1 ? FX_WINDOW_LAST
-                                                : 0));
-        begin += rows;
-    }
-    return FX_OK;
+    const fx_exchange_window *x = ex->window;
+    if (ex->opt.mesh.ulysses > 1) count_rows(ex, ex->group - ex->local);
+    if (fx_planning(ex->be)) return fx_exchange_window_tell_back(ex);
+    return fx_window_give_back(ex->be, &x->w, ex->o_group, x->owners, x->n_owners);
 }
 
-fx_status fx_exchange_window_collect(fx_exchange *ex, int segment, fx_tensor o)
+fx_status fx_exchange_window_collect(fx_exchange *ex)
 {
-    const fx_window *w = &ex->window->w;
-    const unsigned end = segment == FX_ALL ? FX_WINDOW_LAST : 0, all = (1u << FX_SEGMENTS) - 1;
-    const unsigned left = segment == FX_ALL ? all & ~ex->collected : 1u << segment;
-    if (fx_planning(ex->be) && (left == all || !left))
-        return fx_exchange_window_tell_collect(ex, output_of(ex), FX_ALL,
-                                               fx_rows(o, 0, left ? ex->local : 0));
-    if (left == all || !left) /* in one piece */
-        return fx_window_collect(ex->be, w, fx_rows(o, 0, left ? ex->local : 0), 0,
-                                 ex->apart ? FX_SEGMENTS : 1, end);
-    for (int s = 0; s < FX_SEGMENTS; s++) {
-        if (!(left & 1u << s)) continue;
-        const int64_t begin = fx_layout_local_start(ex->layout, ex->me, s);
-        const fx_tensor rows = fx_rows(o, begin, ex->layout->part[ex->me][s].count);
-        if (fx_planning(ex->be)) {
-            FX_TRY(fx_exchange_window_tell_collect(ex, output_of(ex), ex->apart ? s : FX_ALL, rows));
-            continue;
-        }
-        FX_TRY(fx_window_collect(ex->be, w, rows, begin, ex->apart ? s + 1 : 1, left >> (s + 1) ? 0 : end));
-    }
-    return FX_OK;
+    if (fx_planning(ex->be)) return fx_exchange_window_tell_collect(ex);
+    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT);
 }

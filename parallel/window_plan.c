@@ -5,7 +5,6 @@
 #include "parallel/exchange_internal.h"
 
 static const char *const in_label[FX_PARTS] = {"in.v", "in.k", "in.q"};
-static const char *const out_label[FX_SEGMENTS + 1] = {"out.text", "out.image", "out.condition", "out"};
 
 static size_t row_bytes(const fx_exchange *ex)
 {
@@ -24,21 +23,24 @@ static fx_tensor place_of(const fx_exchange *ex, int part, int rank, int segment
                    ex->layout->part[rank][segment].count);
 }
 
-fx_status fx_exchange_window_tell_put(const fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS],
-                                      fx_tensor cs)
+fx_status fx_exchange_window_tell_put(const fx_exchange *ex)
 {
-    fx_plan_op op = {.name = "put", .read = {x[FX_PART_Q], x[FX_PART_K], x[FX_PART_V], cs}};
-    int writes = 0;
-    for (int p = 0; p < FX_PARTS; p++)
-        for (int s = 0; s < FX_SEGMENTS; s++)
-            if (fx_present(x[p]) && (segment == FX_ALL || s == segment) &&
-                ex->layout->part[ex->me][s].count && writes < FX_PLAN_WRITES)
-                op.write[writes++] = place_of(ex, p, ex->me, s);
+    static const int in_order[FX_PARTS] = {FX_PART_Q, FX_PART_K, FX_PART_V};
+    fx_plan_op op = {.name = "put"};
+    int writes = 0, reads = 0;
+    for (int s = 0; s < FX_SEGMENTS; s++) {
+        if (!ex->layout->part[ex->me][s].count) continue;
+        for (int i = 0; i < FX_PARTS; i++) {
+            op.read[reads++] = ex->heard[s][in_order[i]].x;
+            op.write[writes++] = place_of(ex, in_order[i], ex->me, s);
+        }
+        op.read[reads++] = ex->heard[s][FX_PART_Q].cs;
+    }
     fx_plan_tell(ex->be, &op);
     for (int p = 0; p < FX_PARTS; p++)
-        for (int r = 0; fx_present(x[p]) && r < ex->opt.mesh.ranks; r++)
+        for (int r = 0; ex->local && r < ex->opt.mesh.ranks; r++)
             if (r != ex->me && wants(ex, p, r))
-                fx_comm_plan_store(ex->comm, in_label[p], r, (size_t)x[p].shape[0] * row_bytes(ex));
+                fx_comm_plan_store(ex->comm, in_label[p], r, (size_t)ex->local * row_bytes(ex));
     return FX_OK;
 }
 
@@ -60,45 +62,24 @@ fx_status fx_exchange_window_tell_wait(const fx_exchange *ex)
     return FX_OK;
 }
 
-/* Rows of this rank's segment (or all) in its output, its own head columns. */
-static fx_tensor own_output(const fx_exchange *ex, void *output, int64_t begin, int64_t count)
-{
-    const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
-    const fx_tensor all =
-        fx_view2(output, ex->be->dtype, ex->local, (int64_t)ex->opt.heads * ex->opt.head_dim);
-    return fx_cols(fx_rows(all, begin, count), ex->ui * width, width);
-}
-
-static int64_t own_rows(const fx_exchange *ex, int rank, int segment)
-{
-    return segment == FX_ALL ? fx_layout_local(ex->layout, rank) : ex->layout->part[rank][segment].count;
-}
-
-fx_status fx_exchange_window_tell_back(const fx_exchange *ex, void *output, int segment)
+fx_status fx_exchange_window_tell_back(const fx_exchange *ex)
 {
     const int first = ex->ri * ex->opt.mesh.ulysses;
-    const int64_t begin = segment == FX_ALL ? 0 : fx_layout_local_start(ex->layout, ex->me, segment);
+    const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
     fx_plan_op op = {.name = "give_back"};
     if (ex->opt.mesh.ulysses > 1 && ex->group) op.read[0] = ex->o_group;
-    if (ex->opt.mesh.ulysses > 1) op.write[0] = own_output(ex, output, begin, own_rows(ex, ex->me, segment));
+    if (ex->opt.mesh.ulysses > 1) op.write[0] = fx_cols(ex->opt.output, ex->ui * width, width);
     fx_plan_tell(ex->be, &op);
     for (int r = first; r < first + ex->opt.mesh.ulysses; r++)
         if (r != ex->me)
-            fx_comm_plan_store(ex->comm, out_label[segment], r,
-                               (size_t)own_rows(ex, r, segment) * row_bytes(ex));
+            fx_comm_plan_store(ex->comm, "out", r, (size_t)fx_layout_local(ex->layout, r) * row_bytes(ex));
     return FX_OK;
 }
 
-fx_status fx_exchange_window_tell_collect(const fx_exchange *ex, void *output, int segment, fx_tensor o)
+fx_status fx_exchange_window_tell_collect(const fx_exchange *ex)
 {
     const int first = ex->ri * ex->opt.mesh.ulysses;
     for (int r = first; r < first + ex->opt.mesh.ulysses; r++)
-        if (r != ex->me)
-            fx_comm_plan_await(ex->comm, out_label[segment], r,
-                               (size_t)own_rows(ex, ex->me, segment) * row_bytes(ex), 0, NULL);
-    const int64_t begin = segment == FX_ALL ? 0 : fx_layout_local_start(ex->layout, ex->me, segment);
-    const fx_tensor all = fx_view2(output, ex->be->dtype, ex->local, o.shape[1]);
-    fx_plan_tell(ex->be,
-                 &(fx_plan_op){.name = "collect", .write = {o}, .read = {fx_rows(all, begin, o.shape[0])}});
+        if (r != ex->me) fx_comm_plan_await(ex->comm, "out", r, (size_t)ex->local * row_bytes(ex), 0, NULL);
     return FX_OK;
 }

@@ -90,12 +90,12 @@ static fx_status put_all(const job *j, fx_exchange *ex, fx_tensor qkv, fx_tensor
 }
 
 /* All at once; styles 1 and 3 by segments, from the last and from the first one on; style 2 the first and the rest. */
-static fx_status collect_all(const job *j, fx_exchange *ex, fx_tensor o)
+static fx_status collect_all(const job *j, fx_exchange *ex)
 {
     for (int i = 0; j->style % 2 && i < FX_SEGMENTS; i++)
-        FX_TRY(fx_exchange_collect(ex, j->style == 1 ? FX_SEGMENTS - 1 - i : i, o));
-    if (j->style == 2) FX_TRY(fx_exchange_collect(ex, FX_TEXT, o));
-    return fx_exchange_collect(ex, FX_ALL, o);
+        FX_TRY(fx_exchange_collect(ex, j->style == 1 ? FX_SEGMENTS - 1 - i : i));
+    if (j->style == 2) FX_TRY(fx_exchange_collect(ex, FX_TEXT));
+    return fx_exchange_collect(ex, FX_ALL);
 }
 
 /* BLOCKS exchanges; result[BLOCKS * local, heads * DIM] f64 unless planning. */
@@ -105,21 +105,23 @@ static fx_status run(const job *j, double *result)
     fx_exchange *ex = NULL;
     const int64_t rows = fx_layout_local(&j->layout, fx_comm_rank(j->comm)),
                   width = (int64_t)j->opt.heads * DIM;
+    fx_exchange_options opt = j->opt;
+    fx_tensor o;
     fx_status st;
-    FX_TRY(fx_exchange_open(j->be, j->comm, &j->layout, &j->opt, &ex));
+    FX_TRY(fx_push2(a, j->be->dtype, rows, width + SPARE, &o));
+    opt.output = o = fx_cols(o, 0, width);
+    FX_TRY(fx_exchange_open(j->be, j->comm, &j->layout, &opt, &ex));
     const uint64_t before = fx_comm_statistics(j->comm).bytes_sent;
     for (int b = 0; b < BLOCKS; b++) {
         const size_t mark = fx_mark(a);
-        fx_tensor qkv, cs, o;
+        fx_tensor qkv, cs;
         FX_TRY_OUT(fx_push2(a, j->be->dtype, rows, 3 * width + SPARE, &qkv));
         FX_TRY_OUT(fx_push3(a, FX_F32, rows, DIM / 2, 2, &cs));
-        FX_TRY_OUT(fx_push2(a, j->be->dtype, rows, width + SPARE, &o));
-        o = fx_cols(o, 0, width);
         if (result) fill(j, qkv, cs, b);
         FX_TRY_OUT(put_all(j, ex, qkv, cs));
         FX_TRY_OUT(fx_exchange_attend(ex, j->style >= 2));
-        if (result) memset(qkv.data, 0xff, fx_bytes(qkv)); /* put has read it */
-        FX_TRY_OUT(collect_all(j, ex, o));
+        if (result) memset(qkv.data, 0xff, fx_bytes(qkv)); /* attend has read it */
+        FX_TRY_OUT(collect_all(j, ex));
         for (int64_t r = 0; result && r < rows; r++)
             for (int64_t c = 0; c < width; c++) result[((b * rows) + r) * width + c] = shard_load(o, r, c);
         fx_rewind(a, mark);
@@ -202,7 +204,8 @@ void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t row
         for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++)
             for (int e = FX_EXACT_AUTO; e <= FX_EXACT_OFF; e++, style++) {
                 char what[160];
-                job j = {comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f, false}, style % 4};
+                job j = {
+                    comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f, false, fx_none()}, style % 4};
                 if (fx_layout_open((fx_layout_kind)kind, ranks, rows, &j.layout) != FX_OK) continue;
                 T_OK(fx_mesh_make(ranks, heads, u, 0, &j.opt.mesh));
                 const bool exact = u == ranks || e != FX_EXACT_OFF;

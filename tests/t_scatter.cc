@@ -15,7 +15,7 @@ std::string name(const job &j)
     return text;
 }
 
-void run(const job &j, bool outputs)
+void run(const job &j)
 {
     static uint64_t seed;
     mesh m;
@@ -24,8 +24,7 @@ void run(const job &j, bool outputs)
     seed++;
     at_once(m, [&](int me) {
         runner one(m, me, seed);
-        for (int e = 0; e < j.epochs && !one.r.bad; e++)
-            outputs ? one.only_outputs(e % KINDS) : one.block(e % KINDS);
+        for (int e = 0; e < j.epochs && !one.r.bad; e++) one.block(e % KINDS);
     });
     for (int r = 0; r < j.ranks; r++) {
         rank_data &d = m.rank[(size_t)r];
@@ -56,7 +55,7 @@ void meshes()
                 job j = {s.ranks, s.ulysses, (fx_layout_kind)kind, {},        s.heads, s.dim,
                          5,       s.ctas,    (style)(n % STYLES),  n % 7 == 3};
                 memcpy(j.rows, rows[r], sizeof j.rows);
-                run(j, false);
+                run(j);
             }
 }
 
@@ -71,39 +70,33 @@ void second_block(runner &one, unsigned late)
     const bool absent = one.me == ABSENT;
     const values group_o(
         (size_t)one.r.begin[FX_SEGMENTS] * (size_t)(one.m.j.heads / one.m.j.ulysses * one.m.j.dim), 3);
-    const unsigned whole = FX_WINDOW_FIRST | FX_WINDOW_LAST;
     if (absent && late == FX_LATE_ROWS) return;
-    one.put_all();
-    one.ok(fx_twin_window_wait(nullptr, &one.w));
-    if (late == FX_LATE_ROWS || (absent && late != FX_LATE_TAKEN)) return;
-    one.give_back(group_o, FX_ALL, whole);
-    if (late == FX_LATE_FREE) return one.put_all();
-    if (!absent) one.collect(FX_ALL, 1, FX_WINDOW_LAST);
-    if (late == FX_LATE_OUTPUT) return;
-    one.put_all();
-    one.ok(fx_twin_window_wait(nullptr, &one.w));
-    if (!absent) one.give_back(group_o, FX_ALL, whole);
+    one.put();
+    one.wait(FX_LATE_ROWS);
+    if (late == FX_LATE_ROWS || absent) return;
+    one.give_back(group_o);
+    late == FX_LATE_FREE ? one.put() : one.wait(FX_LATE_OUTPUT);
 }
 
 void after_it(runner &one)
 {
     const values group_o(
         (size_t)one.r.begin[FX_SEGMENTS] * (size_t)(one.m.j.heads / one.m.j.ulysses * one.m.j.dim), 5);
-    one.put_all();
-    one.ok(fx_twin_window_wait(nullptr, &one.w));
-    one.give_back(group_o, FX_ALL, FX_WINDOW_FIRST | FX_WINDOW_LAST);
-    one.collect(FX_ALL, 1, FX_WINDOW_LAST);
+    one.put();
+    one.wait(FX_LATE_ROWS);
+    one.give_back(group_o);
+    one.wait(FX_LATE_OUTPUT);
 }
 
-/* Of output and room for it only the group knows. */
+/* Of output only the group knows. */
 bool notices(int rank, unsigned late)
 {
-    return rank != ABSENT && (late <= FX_LATE_FREE || rank / 2 == ABSENT / 2);
+    return rank != ABSENT && (late != FX_LATE_OUTPUT || rank / 2 == ABSENT / 2);
 }
 
 void absent(unsigned late)
 {
-    const job j = {4, 2, FX_LAYOUT_EVEN, {4, 7, 0}, 6, 16, 1, 2, AT_ONCE, false};
+    const job j = {4, 2, FX_LAYOUT_EVEN, {4, 7, 0}, 6, 16, 1, 2, ONE, false};
     mesh m;
     m.limit_ns = second;
     if (!open_mesh(m, j)) return;
@@ -125,7 +118,6 @@ void absent(unsigned late)
     at_once(m, [&](int me) {
         runner one(m, me, late);
         one.take_rows(1);
-        one.o.assign((size_t)(one.local() * (j.heads * j.dim + 8)), POISON);
         if (notices(me, late)) after_it(one);
     });
     T_CHECK(fx_clock_ns() - end < second / 2, "late %u: kernels wait again after a failure", late);
@@ -151,21 +143,31 @@ void refused()
 {
     uint16_t x[64] = {};
     uint32_t words[FX_WINDOW_STATE] = {};
-    fx_window w = {2, 2, 0, 4, 12, nullptr, nullptr, nullptr, words, words, 0, 1};
-    const fx_window_rows rows[FX_WINDOW_RUNS] = {};
-    T_CHECK(fx_twin_window_wait(nullptr, &w) == FX_ESHAPE, "heads of 12");
-    w.head_dim = 16;
-    w.ulysses = 3;
-    T_CHECK(fx_twin_window_wait(nullptr, &w) == FX_ESHAPE, "2 ranks in groups of 3");
+    fx_window w = {2, 2, 0, 4, 12, nullptr, nullptr, 48, nullptr, words, words, 0, 1};
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "heads of 12");
+    w.head_dim = 16, w.output_row = 68;
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "rows of output not in chunks");
+    w.output_row = 64, w.ulysses = 3;
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "2 ranks in groups of 3");
     w.ulysses = 1;
-    const fx_tensor none = fx_none(), odd = fx_view3(x + 1, FX_BF16, 0, 4, 16),
-                    f32 = fx_view3(x, FX_F32, 0, 4, 16);
-    T_CHECK(fx_twin_window_put(nullptr, &w, odd, none, none, none, none, none, 0, rows) == FX_ESHAPE,
-            "not in chunks");
-    T_CHECK(fx_twin_window_put(nullptr, &w, none, f32, none, none, none, none, 0, rows) == FX_ESHAPE, "f32");
-    T_CHECK(fx_twin_window_collect(nullptr, &w, fx_view2(x, FX_BF16, 1, 60), 0, 1, 0) == FX_ESHAPE,
-            "60 columns");
-    T_CHECK(fx_twin_window_give_back(nullptr, &w, f32, 0, 1, nullptr, 0, 0) == FX_ESHAPE, "no owners");
+    const fx_tensor good = fx_view3(x, FX_BF16, 1, 4, 16), odd = fx_view3(x + 1, FX_BF16, 1, 4, 16),
+                    f32 = fx_view3(x, FX_F32, 1, 4, 16), weight = fx_view1(x, FX_F32, 16);
+    fx_window_run run[4] = {{{good, good, odd}, fx_none(), fx_none(), fx_none(), 0, 0}};
+    T_CHECK(fx_twin_window_put(nullptr, &w, run, 1, 0) == FX_ESHAPE, "not in chunks");
+    run[0].x[2] = f32;
+    T_CHECK(fx_twin_window_put(nullptr, &w, run, 1, 0) == FX_ESHAPE, "f32");
+    run[0].x[2] = good;
+    for (int i = 1; i < 4; i++) run[i] = run[0];
+    T_CHECK(fx_twin_window_put(nullptr, &w, run, 4, 0) == FX_ESHAPE, "four runs");
+    for (fx_tensor *one : {&run[1].w_q, &run[1].w_k, &run[1].cs}) {
+        *one = weight;
+        T_CHECK(fx_twin_window_put(nullptr, &w, run, 2, 0) == FX_ESHAPE, "runs that are not alike");
+        *one = fx_none();
+    }
+    T_CHECK(fx_twin_window_give_back(nullptr, &w, f32, nullptr, 0) == FX_ESHAPE, "no owners");
+    T_CHECK(fx_twin_window_give_back(nullptr, &w, good, nullptr, 1025) == FX_ESHAPE, "too many owners");
+    T_CHECK(fx_twin_window_give_back(nullptr, &w, fx_view3(x, FX_BF16, 1, 2, 16), nullptr, 1) == FX_ESHAPE,
+            "half the heads");
 }
 
 } // namespace
@@ -173,11 +175,11 @@ void refused()
 int main()
 {
     const int more = getenv("FX_LONG") ? 5 : 1;
-    run({4, 2, FX_LAYOUT_EVEN, {10, 23, 0}, 6, 16, 200 * more, 2, DOUBLE, false}, false);
-    run({4, 4, FX_LAYOUT_STREAM, {10, 23, 0}, 12, 16, 60 * more, 2, AT_ONCE, false}, true);
-    run({6, 3, FX_LAYOUT_EVEN, {3, 8, 2}, 6, 16, 60 * more, 1, DOUBLE, false}, true);
+    run({4, 2, FX_LAYOUT_EVEN, {10, 23, 0}, 6, 16, 200 * more, 2, STREAMS, false});
+    run({4, 4, FX_LAYOUT_STREAM, {10, 23, 0}, 12, 16, 60 * more, 2, ONE, false});
+    run({6, 3, FX_LAYOUT_EVEN, {3, 8, 2}, 6, 16, 60 * more, 1, STREAMS, false});
     meshes();
-    for (unsigned late = FX_LATE_ROWS; late <= FX_LATE_TAKEN; late++) absent(late);
+    for (unsigned late = FX_LATE_ROWS; late <= FX_LATE_OUTPUT; late++) absent(late);
     refused();
     return test_end("t_scatter");
 }

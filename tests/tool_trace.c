@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANGES = 13, PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
+enum { RANGES = 23, PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
 
 typedef struct range {
     bool write;

@@ -70,7 +70,7 @@ FX_DEVICE uint32_t fx_ticket(uint32_t *p, uint32_t last)
 {
     return atomicInc(p, last);
 }
-/* A store into another rank's memory; it has come there when its thread has passed a fence. */
+/* A store into another rank's memory; it has come there when its thread has passed a fence, or one of its CTA after a barrier. */
 template <class T> FX_DEVICE void fx_put_far(T *p, const T &v)
 {
     *p = v;

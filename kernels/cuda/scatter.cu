@@ -1,123 +1,47 @@
-/* Attention's exchange by stores into the other ranks' memory. A kernel first waits until the places it writes are free,
- * then every thread stores and fences, and the last CTA to end (by ticket) tells the others; CTAs need not run side by side.
- * Counters only grow and are compared by difference. Contract: kernels/window.h. */
+/* Attention's exchange by stores into the other ranks' memory. A CTA stores, then one thread fences for all of it, and the last
+ * CTA to end (by ticket) tells the others; CTAs need not run side by side. A kernel costs its launch, a fence and the news, 6 to
+ * 10 us on an H200, whatever it moves: so there is one put and one give_back per block, and nobody waits for what something
+ * else implies. Contract: kernels/window.h. */
 #include "kernels/cuda/heads.cuh"
+#include "kernels/cuda/order.cuh"
 #include "kernels/cuda/slots.h"
 
 namespace
 {
 
-enum { THREADS = 128, WARPS = THREADS / FX_WARP, CHUNK = FX_HEAD_CHUNK };
-/* Counters that rank r keeps here, one word per rank, in the order of FX_LATE_*. */
-enum counter { ROWS, FREED, OUTPUT, TAKEN };
-/* Words of this rank's own; a ticket per kernel. */
-enum word { PUTS, BLOCKS, RETURNS, COLLECTED, FAILED, PUT_TICKET, RETURN_TICKET, COLLECT_TICKET, WORDS };
-enum { COME_BACK, LAST_HERE }; /* words of shared memory */
-static_assert((int)WORDS <= (int)FX_WINDOW_STATE && (int)TAKEN + 1 == (int)FX_WINDOW_COUNTERS,
-              "room for all");
-
-/* ---- order ---- */
-
-struct ranks {
-    int first, count;
-};
-FX_DEVICE ranks everyone(const fx_window &w)
-{
-    return {0, w.ranks};
-}
-FX_DEVICE ranks group(const fx_window &w)
-{
-    return {w.me - w.me % w.ulysses, w.ulysses};
-}
-
-/* A wait was in vain: the same answer in all threads of the CTA. */
-FX_DEVICE bool failed(const fx_window &w)
-{
-    uint32_t *shared = fx_shared<uint32_t>();
-    fx_barrier();
-    if (fx_tid() == 0) shared[COME_BACK] = fx_load_acquire(w.state + FAILED);
-    fx_barrier();
-    return shared[COME_BACK] != 0;
-}
-
-/* The one loop that waits. */
-FX_DEVICE bool comes_to(const uint32_t *word, uint32_t value, uint64_t limit_ns)
-{
-    const uint64_t begin = fx_clock_ns();
-    while ((int32_t)(fx_load_acquire(word) - value) < 0) {
-        if (limit_ns && fx_clock_ns() - begin > limit_ns) return false;
-        fx_pause();
-    }
-    return true;
-}
-
-/* Until these ranks' counters here have come to `value`; false: not all in time, and they are named. */
-FX_DEVICE bool await(const fx_window &w, counter what, ranks who, uint32_t value)
-{
-    for (int i = fx_tid(); i < who.count; i += THREADS) {
-        const int rank = who.first + i;
-        if (comes_to(w.counters[w.me] + what * w.ranks + rank, value, w.limit_ns)) continue;
-        fx_store_release(w.late + rank, (uint32_t)what + 1);
-        fx_store_release(w.state + FAILED, 1);
-    }
-    return !failed(w);
-}
-
-FX_DEVICE void tell(const fx_window &w, counter what, ranks who, uint32_t value)
-{
-    for (int i = fx_tid(); i < who.count; i += THREADS)
-        fx_store_release(w.counters[who.first + i] + what * w.ranks + w.me, value);
-}
-
-/* In all threads of the CTA that comes here last, when all that the kernel has stored and read is done. */
-FX_DEVICE bool last_here(const fx_window &w, word ticket)
-{
-    uint32_t *shared = fx_shared<uint32_t>();
-    fx_fence_system(); /* this thread's share */
-    fx_barrier();
-    const uint32_t last = (uint32_t)fx_ctas() - 1;
-    if (fx_tid() == 0) shared[LAST_HERE] = fx_ticket(w.state + ticket, last) == last;
-    fx_barrier();
-    if (!shared[LAST_HERE]) return false;
-    fx_fence_system(); /* the other CTAs' */
-    return !failed(w);
-}
-
-/* One more, in the last CTA only. */
-FX_DEVICE uint32_t advance(const fx_window &w, word count)
-{
-    const uint32_t value = w.state[count] + 1;
-    fx_barrier();
-    if (fx_tid() == 0) w.state[count] = value;
-    return value;
-}
+enum { WARPS = THREADS / FX_WARP, CHUNK = FX_HEAD_CHUNK, SHARING = FX_HEAD_SHARING };
 
 /* ---- q, k, v ---- */
 
 struct put_part {
-    const uint16_t *x; /* null: not put */
-    const float *w;
-    int64_t x_token, x_head;
+    const uint16_t *x;
+    int64_t token, head; /* from one to the next */
 };
+struct put_run {
+    put_part part[FX_WINDOW_PARTS];
+    const float *w[2], *cs; /* of q, of k; null in all runs or in none */
+    int64_t cs_token, q_row, kv_row;
+};
+/* Work comes in tiles of a CTA: a part's rows of all runs, some heads each; the tiles of v, then k, then q. */
 struct put_args {
     fx_window w;
-    put_part part[FX_WINDOW_PARTS];
-    const float *cs;
-    int64_t cs_token, tokens;
-    int lanes; /* of a head in chunks; 0: a warp per head */
+    put_run run[FX_WINDOW_RUNS];
+    unsigned end[FX_WINDOW_RUNS]; /* tokens of this run and those before it */
+    unsigned tiles;               /* of a part */
+    int lanes;                    /* of a head in chunks; 0: a warp per head */
     float eps;
-    fx_window_rows rows[FX_WINDOW_RUNS];
 };
 
-FX_DEVICE int64_t row_of(const put_args &a, int64_t token, bool q)
+/* A token of all runs, in its run. */
+struct place {
+    int run;
+    int64_t token;
+};
+FX_DEVICE place place_of(const put_args &a, unsigned token)
 {
-    int64_t row = 0;
-    FX_UNROLL for (int r = 0; r < FX_WINDOW_RUNS; r++)
-    {
-        const int64_t in = token - a.rows[r].begin;
-        if (in >= 0 && in < a.rows[r].count) row = (q ? a.rows[r].q_row : a.rows[r].kv_row) + in;
-    }
-    return row;
+    int run = 0;
+    FX_UNROLL for (int r = 0; r < FX_WINDOW_RUNS - 1; r++) run += token >= a.end[r];
+    return {run, (int64_t)(token - (run ? a.end[run - 1] : 0))};
 }
 
 /* A value of one head and token on its way to all ranks that want it: one for q, all ring members for k and v. */
@@ -148,135 +72,157 @@ struct far_heads {
     FX_METHOD void last(int, float) const {} /* widths are even */
 };
 
-FX_DEVICE void put_chunks(const put_args &a, const put_part &p, int part)
+FX_DEVICE far_heads sink_of(const put_args &a, int part, place p, int head, int at)
 {
-    const int heads = a.w.heads, lane = fx_tid() % a.lanes, at = lane * CHUNK;
-    const unsigned parts = (unsigned)(heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING;
-    const int64_t items = a.tokens * parts, per_cta = THREADS / a.lanes;
-    for (int64_t base = fx_cta() * per_cta; base < items; base += fx_ctas() * per_cta) { /* whole CTAs */
-        const int64_t item = base + fx_tid() / a.lanes;
-        const bool there = item < items;
-        const unsigned mine = there ? (unsigned)item : 0, token = mine / parts,
-                       first = mine % parts * FX_HEAD_SHARING;
-        const far_heads sink = {a.w, part, (int)first, at, row_of(a, token, part == FX_WINDOW_Q)};
-        fx_heads_in_chunks(p.x + token * p.x_token + first * p.x_head + at, p.x_head, there, first,
-                           (unsigned)heads, p.w, a.cs, token * a.cs_token, at, a.w.head_dim, a.lanes, a.eps,
-                           sink);
-    }
+    const put_run &r = a.run[p.run];
+    return {a.w, part, head, at, (part == FX_WINDOW_Q ? r.q_row : r.kv_row) + p.token};
 }
 
-FX_DEVICE void put_by_warps(const put_args &a, const put_part &p, int part)
+/* A tile of THREADS / lanes times (token, SHARING heads). */
+FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
 {
-    const unsigned heads = (unsigned)a.w.heads, items = (unsigned)a.tokens * heads;
-    for (unsigned item = (unsigned)fx_cta() * WARPS + (unsigned)fx_tid() / FX_WARP; item < items;
-         item += (unsigned)fx_ctas() * WARPS) {
-        const unsigned token = item / heads, head = item % heads;
-        const far_heads sink = {a.w, part, (int)head, 0, row_of(a, token, part == FX_WINDOW_Q)};
-        fx_head_by_warp(p.x + token * p.x_token + head * p.x_head, p.w,
-                        a.cs ? a.cs + token * a.cs_token : nullptr, a.w.head_dim, a.eps, sink);
+    const unsigned heads = (unsigned)a.w.heads, groups = (heads + SHARING - 1) / SHARING,
+                   tokens = a.end[FX_WINDOW_RUNS - 1], tid = (unsigned)fx_tid(), lanes = (unsigned)a.lanes;
+    const unsigned item = tile * (THREADS / lanes) + tid / lanes;
+    const bool there = item < tokens * groups;
+    const unsigned first = there ? item % groups * SHARING : 0;
+    const int at = (int)(tid % lanes) * CHUNK;
+    const place p = place_of(a, there ? item / groups : 0);
+    const put_run &r = a.run[p.run];
+    const put_part &x = r.part[part];
+    const uint16_t *in = x.x + p.token * x.token + first * x.head + at;
+    const far_heads sink = sink_of(a, part, p, (int)first, at);
+    if (part != FX_WINDOW_V) {
+        fx_heads_in_chunks(in, x.head, there, first, heads, r.w[part], r.cs, p.token * r.cs_token, at,
+                           a.w.head_dim, a.lanes, a.eps, sink);
+        return;
     }
+    fx_head_chunk v[SHARING] = {};
+    FX_UNROLL for (int h = 0; h < SHARING; h++) if (there && first + h < heads) v[h] =
+        *(const fx_head_chunk *)(in + h * x.head);
+    FX_UNROLL for (int h = 0; h < SHARING; h++) if (there && first + h < heads) sink.chunk(h, v[h]);
 }
 
-FX_DEVICE void put_plain(const put_args &a, const put_part &p, int part)
+/* A tile of WARPS times (token, head). */
+FX_DEVICE void put_by_warps(const put_args &a, int part, unsigned tile)
 {
-    const int per_head = a.w.head_dim / CHUNK, per_row = a.w.heads * per_head;
-    for (int64_t i = fx_cta() * THREADS + fx_tid(); i < a.tokens * per_row; i += fx_ctas() * THREADS) {
-        const int64_t token = i / per_row;
-        const int c = (int)(i % per_row), head = c / per_head, at = c % per_head * CHUNK;
-        const far_heads sink = {a.w, part, head, at, row_of(a, token, part == FX_WINDOW_Q)};
-        sink.chunk(0, *(const fx_head_chunk *)(p.x + token * p.x_token + head * p.x_head + at));
-    }
+    const unsigned heads = (unsigned)a.w.heads, item = tile * WARPS + (unsigned)fx_tid() / FX_WARP;
+    if (item >= a.end[FX_WINDOW_RUNS - 1] * heads) return; /* a whole warp */
+    const place p = place_of(a, item / heads);
+    const put_run &r = a.run[p.run];
+    const put_part &x = r.part[part];
+    const uint16_t *in = x.x + p.token * x.token + item % heads * x.head;
+    if (part != FX_WINDOW_V)
+        return fx_head_by_warp(in, r.w[part], r.cs ? r.cs + p.token * r.cs_token : nullptr, a.w.head_dim,
+                               a.eps, sink_of(a, part, p, (int)(item % heads), 0));
+    for (int at = fx_tid() % FX_WARP * CHUNK; at < a.w.head_dim; at += FX_WARP * CHUNK)
+        sink_of(a, part, p, (int)(item % heads), at).chunk(0, *(const fx_head_chunk *)(in + at));
 }
 
 template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) put_kernel(put_args a)
 {
-    if (!failed(a.w) && await(a.w, FREED, everyone(a.w), a.w.state[BLOCKS]))
-        for (int part = 0; part < FX_WINDOW_PARTS; part++) {
-            const put_part &p = a.part[part];
-            if (!p.x) continue;
-            if (part == FX_WINDOW_V)
-                put_plain(a, p, part);
-            else if constexpr (CHUNKS)
-                put_chunks(a, p, part);
-            else
-                put_by_warps(a, p, part);
-        }
-    if (last_here(a.w, PUT_TICKET)) tell(a.w, ROWS, everyone(a.w), advance(a.w, PUTS));
+    const fx_window &w = a.w;
+    const bool groups = w.ranks > w.ulysses; /* one group: its output of the block before has come here */
+    const bool fine = groups ? await(w, FREED, everyone(w), w.state[BLOCKS]) : !failed(w);
+    for (unsigned tile = (unsigned)fx_cta(); fine && tile < a.tiles * FX_WINDOW_PARTS;
+         tile += (unsigned)fx_ctas()) {
+        const int part = FX_WINDOW_PARTS - 1 - (int)(tile / a.tiles);
+        if constexpr (CHUNKS)
+            put_chunks(a, part, tile % a.tiles);
+        else
+            put_by_warps(a, part, tile % a.tiles);
+    }
+    if (last_here(w, PUT_TICKET)) tell(w, ROWS, everyone(w), w.state[BLOCKS] + 1);
 }
 
-FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w)
+/* Rows of the block under way, or the output of the one that was given back. */
+FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w, bool output)
 {
-    if (!failed(w)) (void)await(w, ROWS, everyone(w), w.state[PUTS]);
+    (void)(output ? await(w, OUTPUT, group(w), w.state[BLOCKS])
+                  : await(w, ROWS, everyone(w), w.state[BLOCKS] + 1));
 }
 
 /* ---- the output ---- */
 
+enum { PIECES = 4 }; /* chunks that a thread has under way */
+
 struct return_args {
     fx_window w;
     const uint16_t *o;
-    int64_t begin, count;
+    unsigned chunks;
     const fx_window_owner *owners;
     int n;
-    unsigned when;
+};
+/* Where rows begin.. go: out is row 0's place, had it one. */
+struct target {
+    int64_t begin;
+    uint16_t *out;
 };
 
-FX_DEVICE const fx_window_owner &owner_of(const return_args &a, int64_t row)
+FX_DEVICE void list_targets(const return_args &a, target *list)
 {
-    int low = 0, high = a.n - 1;
+    const fx_window &w = a.w;
+    const int width = w.heads / w.ulysses * w.head_dim;
+    for (int i = fx_tid(); i < a.n; i += THREADS) {
+        const fx_window_owner &to = a.owners[i];
+        list[i] = {to.begin,
+                   w.output[to.rank] + (to.row - to.begin) * w.output_row + w.me % w.ulysses * width};
+    }
+    fx_barrier();
+}
+
+FX_DEVICE uint16_t *out_of(const target *list, int n, int64_t row)
+{
+    int low = 0, high = n - 1;
     while (low < high) {
         const int middle = (low + high + 1) / 2;
-        if (a.owners[middle].begin <= row)
+        if (list[middle].begin <= row)
             low = middle;
         else
             high = middle - 1;
     }
-    return a.owners[low];
+    return list[low].out;
+}
+
+/* From the rows of the next rank on, so that not all store to the same rank first. */
+FX_DEVICE void give_rows(const return_args &a, const target *list)
+{
+    const fx_window &w = a.w;
+    const unsigned per_row = (unsigned)(w.heads / w.ulysses * w.head_dim / CHUNK),
+                   tiles = (a.chunks + THREADS * PIECES - 1) / (THREADS * PIECES),
+                   turn = (unsigned)((int64_t)tiles * (w.me % w.ulysses + 1) / w.ulysses);
+    for (unsigned t = (unsigned)fx_cta(); t < tiles; t += (unsigned)fx_ctas()) {
+        const unsigned first = (t + turn) % tiles * (THREADS * PIECES) + (unsigned)fx_tid();
+        fx_head_chunk v[PIECES] = {};
+        FX_UNROLL for (int p = 0; p < PIECES; p++) if (first + p * THREADS < a.chunks) v[p] =
+            *(const fx_head_chunk *)(a.o + (int64_t)(first + p * THREADS) * CHUNK);
+        FX_UNROLL for (int p = 0; p < PIECES; p++)
+        {
+            const unsigned i = first + p * THREADS;
+            const int64_t row = i / per_row;
+            if (i < a.chunks)
+                fx_put_far(
+                    (fx_head_chunk *)(out_of(list, a.n, row) + row * w.output_row + i % per_row * CHUNK),
+                    v[p]);
+        }
+    }
 }
 
 FX_KERNEL FX_BOUNDS(THREADS) return_kernel(return_args a)
 {
     const fx_window &w = a.w;
-    const int width = w.heads / w.ulysses * w.head_dim, per_row = width / CHUNK;
-    bool fine = !failed(w);
+    const uint32_t block = w.state[BLOCKS] + 1;
+    const bool fine = !failed(w);
     /* attention has read q, k and v: the kernels before this one have ended */
-    if (fine && fx_cta() == 0 && a.when & FX_WINDOW_FIRST) tell(w, FREED, everyone(w), w.state[BLOCKS] + 1);
-    if (fine && a.count) fine = await(w, TAKEN, group(w), w.state[BLOCKS]);
-    if (fine)
-        for (int64_t i = fx_cta() * THREADS + fx_tid(); i < a.count * per_row; i += fx_ctas() * THREADS) {
-            const int64_t row = a.begin + i / per_row;
-            const int at = (int)(i % per_row) * CHUNK;
-            const fx_window_owner &to = owner_of(a, row);
-            uint16_t *out = w.output[to.rank] + (to.row + row - to.begin) * w.ulysses * width;
-            fx_put_far((fx_head_chunk *)(out + w.me % w.ulysses * width + at),
-                       *(const fx_head_chunk *)(a.o + row * width + at));
-        }
+    if (fine && fx_cta() == 0 && w.ranks > w.ulysses) tell(w, FREED, everyone(w), block);
+    if (fine && a.chunks) {
+        target *list = (target *)(void *)(fx_shared<uint32_t>() + SHARED_WORDS);
+        list_targets(a, list);
+        give_rows(a, list);
+    }
     if (!last_here(w, RETURN_TICKET)) return;
-    tell(w, OUTPUT, group(w), advance(w, RETURNS));
-    if (a.when & FX_WINDOW_LAST) (void)advance(w, BLOCKS);
-}
-
-struct collect_args {
-    fx_window w;
-    uint16_t *o;
-    int64_t stride, begin, count;
-    int nth;
-    unsigned when;
-};
-
-FX_KERNEL FX_BOUNDS(THREADS) collect_kernel(collect_args a)
-{
-    const fx_window &w = a.w;
-    const int width = w.heads * w.head_dim, per_row = width / CHUNK;
-    if (!failed(w) && await(w, OUTPUT, group(w), w.state[COLLECTED] + (uint32_t)a.nth))
-        for (int64_t i = fx_cta() * THREADS + fx_tid(); i < a.count * per_row; i += fx_ctas() * THREADS) {
-            const int64_t row = i / per_row;
-            const int at = (int)(i % per_row) * CHUNK;
-            *(fx_head_chunk *)(a.o + row * a.stride + at) =
-                *(const fx_head_chunk *)(w.output[w.me] + (a.begin + row) * width + at);
-        }
-    if (!(a.when & FX_WINDOW_LAST) || !last_here(w, COLLECT_TICKET)) return;
-    if (fx_tid() == 0) w.state[COLLECTED] = w.state[RETURNS];
-    tell(w, TAKEN, group(w), w.state[BLOCKS]);
+    tell(w, OUTPUT, group(w), block);
+    if (fx_tid() == 0) w.state[BLOCKS] = block;
 }
 
 /* ---- launches ---- */
@@ -287,84 +233,90 @@ fx_dim3 grid_for(const fx_window *w, int64_t items, int per_cta)
     return fx_dim3((unsigned)(ctas < 1 ? 1 : ctas < w->ctas ? ctas : w->ctas));
 }
 
-const size_t shared_bytes = 2 * sizeof(uint32_t);
+const size_t shared_bytes = SHARED_WORDS * sizeof(uint32_t);
+const int most_owners = 1024;
 
-fx_status check_window(const fx_window *w)
+fx_status take_part(const fx_window *w, fx_tensor x, int64_t tokens, put_part *p)
 {
-    FX_CHECK(w->ranks >= 1 && w->ulysses >= 1 && w->ranks % w->ulysses == 0 && w->heads % w->ulysses == 0 &&
-                 w->me >= 0 && w->me < w->ranks && w->head_dim % CHUNK == 0 && w->ctas >= 1,
-             FX_ESHAPE, "window: rank %d of %d, ulysses %d, %d heads of %d", w->me, w->ranks, w->ulysses,
-             w->heads, w->head_dim);
+    FX_CHECK(x.ndim == 3 && x.dtype == FX_BF16 && x.shape[1] == w->heads && x.shape[2] == w->head_dim &&
+                 x.stride[2] == 1 && (uintptr_t)x.data % 16 == 0 && x.stride[0] % CHUNK == 0 &&
+                 x.stride[1] % CHUNK == 0 && x.shape[0] == tokens,
+             FX_ESHAPE, "window: a part is not %lld rows of bf16 heads in chunks", (long long)tokens);
+    *p = {(const uint16_t *)x.data, x.stride[0], x.stride[1]};
     return FX_OK;
 }
 
-fx_status take_part(put_args *a, int part, fx_tensor x, fx_tensor weight)
+const float *vector_of(fx_tensor t)
 {
-    put_part *p = &a->part[part];
-    if (!fx_present(x)) return FX_OK;
-    FX_CHECK(x.ndim == 3 && x.dtype == FX_BF16 && x.shape[1] == a->w.heads && x.shape[2] == a->w.head_dim &&
-                 x.stride[2] == 1 && (uintptr_t)x.data % 16 == 0 &&
-                 (x.stride[0] | x.stride[1]) % CHUNK == 0 && x.shape[0] == a->tokens,
-             FX_ESHAPE, "window: part %d is not %lld rows of bf16 heads in chunks", part,
-             (long long)a->tokens);
-    p->x = (const uint16_t *)x.data;
-    p->w = fx_present(weight) && part != FX_WINDOW_V ? (const float *)weight.data : nullptr;
-    p->x_token = x.stride[0];
-    p->x_head = x.stride[1];
+    return fx_present(t) ? (const float *)t.data : nullptr;
+}
+
+/* *addresses: what decides whether heads go in chunks, or'ed together. */
+fx_status take_run(put_args *a, const fx_window_run *run, int i, uintptr_t *addresses)
+{
+    put_run *to = &a->run[i];
+    const int64_t tokens = run->x[FX_WINDOW_Q].shape[0];
+    for (int p = 0; p < FX_WINDOW_PARTS; p++) FX_TRY(take_part(&a->w, run->x[p], tokens, &to->part[p]));
+    to->w[FX_WINDOW_Q] = vector_of(run->w_q);
+    to->w[FX_WINDOW_K] = vector_of(run->w_k);
+    to->cs = vector_of(run->cs);
+    to->cs_token = to->cs ? run->cs.stride[0] : 0;
+    to->q_row = run->q_row;
+    to->kv_row = run->kv_row;
+    *addresses |=
+        (uintptr_t)to->cs | (uintptr_t)to->w[0] | (uintptr_t)to->w[1] | (uintptr_t)(to->cs_token % 4);
+    a->end[i] = (unsigned)tokens;
     return FX_OK;
 }
 
 } // namespace
 
-extern "C" fx_status FX_SLOT(window_put)(fx_backend *be, const fx_window *w, fx_tensor q, fx_tensor k,
-                                         fx_tensor v, fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,
-                                         const fx_window_rows rows[FX_WINDOW_RUNS])
+extern "C" fx_status FX_SLOT(window_put)(fx_backend *be, const fx_window *w, const fx_window_run run[], int n,
+                                         float eps)
 {
     put_args a = {};
+    uintptr_t addresses = 0;
+    int runs = 0; /* with rows */
+    int64_t tokens = 0;
     FX_TRY(check_window(w));
     a.w = *w;
     a.eps = eps;
-    if (fx_present(cs)) a.cs = (const float *)cs.data, a.cs_token = cs.stride[0];
-    for (int r = 0; r < FX_WINDOW_RUNS; r++) a.rows[r] = rows[r], a.tokens += rows[r].count;
-    FX_TRY(take_part(&a, FX_WINDOW_Q, q, w_q));
-    FX_TRY(take_part(&a, FX_WINDOW_K, k, w_k));
-    FX_TRY(take_part(&a, FX_WINDOW_V, v, fx_none()));
-    const uintptr_t vectors =
-        (uintptr_t)a.cs | (uintptr_t)a.part[FX_WINDOW_Q].w | (uintptr_t)a.part[FX_WINDOW_K].w;
-    FX_CHECK(a.tokens * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)a.tokens);
-    a.lanes = fx_head_lanes(w->head_dim, vectors, 0, a.cs_token);
-    const fx_dim3 grid = grid_for(w, a.tokens * w->heads * w->head_dim / CHUNK, THREADS);
+    for (int i = 0; i < n; i++) {
+        if (!run[i].x[FX_WINDOW_Q].shape[0]) continue;
+        FX_CHECK(runs < FX_WINDOW_RUNS && (!runs || (!vector_of(run[i].w_q) == !a.run[0].w[0] &&
+                                                     !vector_of(run[i].w_k) == !a.run[0].w[1] &&
+                                                     !vector_of(run[i].cs) == !a.run[0].cs)),
+                 FX_ESHAPE, "window: run %d of %d is not like the others", i, n);
+        FX_TRY(take_run(&a, &run[i], runs++, &addresses));
+        tokens += run[i].x[FX_WINDOW_Q].shape[0];
+    }
+    FX_CHECK(tokens * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)tokens);
+    for (int r = 1; r < FX_WINDOW_RUNS; r++) a.end[r] += a.end[r - 1];
+    a.lanes = fx_head_lanes(w->head_dim, addresses, 0, 0);
+    const int64_t items = a.lanes ? tokens * ((w->heads + SHARING - 1) / SHARING) : tokens * w->heads;
+    const int per_cta = a.lanes ? THREADS / a.lanes : WARPS;
+    a.tiles = (unsigned)((items + per_cta - 1) / per_cta);
+    const fx_dim3 grid = grid_for(w, (int64_t)a.tiles * FX_WINDOW_PARTS, 1);
     return a.lanes ? FX_LAUNCH(be, grid, THREADS, shared_bytes, put_kernel<true>, a)
                    : FX_LAUNCH(be, grid, THREADS, shared_bytes, put_kernel<false>, a);
 }
 
-extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w)
+extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w, int what)
 {
     FX_TRY(check_window(w));
-    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w);
+    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w, what == FX_LATE_OUTPUT);
 }
 
-extern "C" fx_status FX_SLOT(window_give_back)(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin,
-                                               int64_t count, const fx_window_owner *owners, int n,
-                                               unsigned when)
+extern "C" fx_status FX_SLOT(window_give_back)(fx_backend *be, const fx_window *w, fx_tensor o,
+                                               const fx_window_owner *owners, int n)
 {
+    const int64_t chunks = fx_numel(o) / CHUNK;
     FX_TRY(check_window(w));
-    const return_args a = {*w, (const uint16_t *)o.data, begin, count, owners, n, when};
-    const int64_t chunks = count * (w->heads / w->ulysses) * w->head_dim / CHUNK;
-    FX_CHECK(!count || (fx_contiguous(o) && o.dtype == FX_BF16 && begin + count <= o.shape[0] && n > 0),
-             FX_ESHAPE, "window: rows %lld of an output", (long long)(begin + count));
-    return FX_LAUNCH(be, grid_for(w, chunks, THREADS), THREADS, shared_bytes, return_kernel, a);
-}
-
-extern "C" fx_status FX_SLOT(window_collect)(fx_backend *be, const fx_window *w, fx_tensor o, int64_t begin,
-                                             int nth, unsigned when)
-{
-    FX_TRY(check_window(w));
-    const collect_args a = {*w, (uint16_t *)o.data, o.stride[0], begin, o.shape[0], nth, when};
-    const int64_t chunks = o.shape[0] * w->heads * w->head_dim / CHUNK;
-    FX_CHECK(o.ndim == 2 && o.dtype == FX_BF16 && o.stride[1] == 1 && o.stride[0] % CHUNK == 0 &&
-                 (uintptr_t)o.data % 16 == 0 && o.shape[1] == (int64_t)w->heads * w->head_dim,
-             FX_ESHAPE, "window: an output of %lld columns in chunks is wanted",
-             (long long)w->heads * (long long)w->head_dim);
-    return FX_LAUNCH(be, grid_for(w, chunks, THREADS), THREADS, shared_bytes, collect_kernel, a);
+    FX_CHECK(!chunks || (fx_contiguous(o) && o.dtype == FX_BF16 && n > 0 && n <= most_owners &&
+                         fx_numel(o) / o.shape[0] == (int64_t)w->heads / w->ulysses * w->head_dim &&
+                         chunks < (int64_t)1 << 31),
+             FX_ESHAPE, "window: an output of %lld chunks for %d owners", (long long)chunks, n);
+    const return_args a = {*w, (const uint16_t *)o.data, (unsigned)chunks, owners, n};
+    return FX_LAUNCH(be, grid_for(w, chunks, THREADS * PIECES), THREADS,
+                     shared_bytes + (size_t)(chunks ? n : 0) * sizeof(target), return_kernel, a);
 }

@@ -49,14 +49,11 @@ extern "C" {
     fx_status prefix##draw(fx_backend *, void *x, fx_dtype, int64_t n, uint64_t key, uint64_t first,                     \
                            float amp, float mean);                                                                       \
     /* kernels/window.h */                                                                                               \
-    fx_status prefix##window_put(fx_backend *, const fx_window *, fx_tensor q, fx_tensor k, fx_tensor v,                 \
-                                 fx_tensor w_q, fx_tensor w_k, fx_tensor cs, float eps,                                  \
-                                 const fx_window_rows rows[FX_WINDOW_RUNS]);                                             \
-    fx_status prefix##window_wait(fx_backend *, const fx_window *);                                                      \
-    fx_status prefix##window_give_back(fx_backend *, const fx_window *, fx_tensor o, int64_t begin,                      \
-                                       int64_t count, const fx_window_owner *owners, int n, unsigned when);              \
-    fx_status prefix##window_collect(fx_backend *, const fx_window *, fx_tensor o, int64_t begin, int nth,               \
-                                     unsigned when);                                                                     \
+    fx_status prefix##window_put(fx_backend *, const fx_window *, const fx_window_run run[], int n,                      \
+                                 float eps);                                                                             \
+    fx_status prefix##window_wait(fx_backend *, const fx_window *, int what);                                            \
+    fx_status prefix##window_give_back(fx_backend *, const fx_window *, fx_tensor o,                                     \
+                                       const fx_window_owner *owners, int n);                                            \
     fx_status prefix##digest(fx_backend *, const uint16_t *x, int64_t n, unsigned long long *sum);
 
 FX_SLOTS_OF(fx_cuda_)

@@ -1,6 +1,7 @@
 /* Fibers and their scheduler; see twin.cuh. A CTA's threads are fibers with stacks of their own; the scheduler picks
  * one of those that can run at random, until all have ended. Up to RESIDENT CTAs run side by side, so that kernels
  * which talk across CTAs are mixed too. */
+#include "kernels/twin/far.cuh"
 #include "kernels/twin/twin.cuh"
 
 #include <sched.h>
@@ -20,8 +21,7 @@ namespace
 {
 
 enum { RESIDENT = 2, MAX_THREADS = 1024, STACK = 64 << 10, WARP = 32 };
-enum { FAR = 256, FAR_US = 300 }; /* far stores under way at most; how late those without a fence are */
-enum { MAX_SHARED = 227 << 10 };  /* bytes a CTA may ask for, sm_90 and sm_100 */
+enum { MAX_SHARED = 227 << 10 }; /* bytes a CTA may ask for, sm_90 and sm_100 */
 enum state { READY, AT_BARRIER, AT_SWAP, ENDED };
 
 /* ---- switching ---- */
@@ -85,13 +85,6 @@ struct fiber {
     uint64_t serial; /* no other fiber of the machine ever had it */
 };
 
-struct far_store {
-    uint64_t serial; /* of the fiber */
-    void *to;
-    size_t bytes;
-    unsigned char value[16];
-};
-
 struct cta {
     std::vector<fiber> fibers;
     std::vector<warp> warps;
@@ -107,7 +100,6 @@ struct machine {
     fiber *now;
     context scheduler;
     uint64_t random, serial;
-    std::vector<far_store> far; /* under way */
     fx_twin_counts counts;
 
     ~machine()
@@ -132,21 +124,6 @@ uint64_t draw(machine &m)
     m.random ^= m.random >> 7;
     m.random ^= m.random << 17;
     return m.random;
-}
-
-void arrive(machine &m, size_t i)
-{
-    memcpy(m.far[i].to, m.far[i].value, m.far[i].bytes);
-    m.far[i] = m.far.back();
-    m.far.pop_back();
-}
-
-/* No fence has waited for these: they come after what its kernel has told others, in any order. */
-void arrive_late(machine &m)
-{
-    if (m.far.empty()) return;
-    usleep(FAR_US);
-    while (!m.far.empty()) arrive(m, draw(m) % m.far.size());
 }
 
 void give_up(machine &m, const char *what)
@@ -263,6 +240,7 @@ void fx_twin_barrier()
     c->waiting = 0;
     for (fiber &f : c->fibers)
         if (f.is == AT_BARRIER) f.is = READY;
+    fx_twin_far_meet();
 }
 
 uint64_t fx_twin_swap(uint64_t value, int lanes)
@@ -293,22 +271,19 @@ void fx_twin_pause()
     leave(mine());
 }
 
-void fx_twin_far(void *to, const void *from, size_t bytes)
+uint64_t fx_twin_serial()
 {
-    machine &m = mine();
-    far_store s = {m.now->serial, to, bytes, {}};
-    if (bytes > sizeof s.value) return give_up(m, "a far store of more than 16 bytes");
-    memcpy(s.value, from, bytes);
-    if (m.far.size() == FAR) arrive(m, draw(m) % FAR);
-    m.far.push_back(s);
+    return mine().now->serial;
 }
 
-void fx_twin_fence()
+uint64_t fx_twin_draw()
 {
-    machine &m = mine();
-    for (size_t i = m.far.size(); i--;)
-        if (m.far[i].serial == m.now->serial) arrive(m, i);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return draw(mine());
+}
+
+void fx_twin_fault(const char *what)
+{
+    give_up(mine(), what);
 }
 
 uint64_t fx_twin_clock_ns()
@@ -363,14 +338,14 @@ fx_status fx_twin_launch(const char *kernel, fx_dim3 grid, unsigned threads, siz
         FX_CHECK(memory, FX_ENOMEM, "%s: no memory for the stacks of its threads", kernel);
         if (live.empty()) break;
         if (!run_some(m, live)) {
-            m.far.clear();
+            fx_twin_far_forget();
             const std::string why = m.fault.empty() ? stuck(live) : m.fault;
             return FX_FAIL(FX_EDEVICE, "%s: %s", kernel, why.c_str());
         }
         for (size_t i = live.size(); i--;)
             if (live[i]->ended == (int)live[i]->fibers.size()) live.erase(live.begin() + (long)i);
     }
-    arrive_late(m);
+    fx_twin_far_end();
     FX_CHECK(m.fault.empty(), FX_EDEVICE, "%s: %s", kernel, m.fault.c_str());
     return FX_OK;
 }

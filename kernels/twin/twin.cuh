@@ -57,8 +57,8 @@ void fx_twin_barrier();
 /* Brings this lane's 8 bytes, takes those of lane ^ lanes, when all lanes of the warp have come. */
 uint64_t fx_twin_swap(uint64_t mine, int lanes);
 void fx_twin_pause();
-/* Stores into other ranks' memory wait here until their thread passes a fence, some until the launch has ended: what a
- * missing fence would leave to chance is late. */
+/* Stores into other ranks' memory wait here until their thread passes a fence, or one of its CTA that has met it at a barrier
+ * since; some until the launch has ended: what a missing fence would leave to chance is late. */
 void fx_twin_far(void *to, const void *from, size_t bytes);
 void fx_twin_fence();
 uint64_t fx_twin_clock_ns();

@@ -23,6 +23,7 @@ fx_status fx_dit_open(const fx_dit_config *cfg, const fx_dit_weights *w, fx_back
     const int64_t rows = out->text_rows + out->image_rows;
     FX_TRY(fx_push2(be->arena, be->stream, rows, cfg->hidden, &out->x));
     FX_TRY(fx_push2(be->arena, be->dtype, rows, cfg->hidden, &out->branch));
+    FX_TRY(fx_push2(be->arena, be->dtype, rows, cfg->hidden + cfg->mlp, &out->wide));
     FX_TRY(fx_push2(be->arena, be->stream, out->text_rows, cfg->hidden, &out->context));
     FX_TRY(fx_push3(be->arena, FX_F32, rows, cfg->head_dim / 2, 2, &out->cs));
     FX_TRY(fx_rope_fill(out, opt->grid_width));
@@ -32,7 +33,8 @@ fx_status fx_dit_open(const fx_dit_config *cfg, const fx_dit_weights *w, fx_back
                                           .by_kernels = opt->by_kernels,
                                           .heads = (int)cfg->heads,
                                           .head_dim = (int)cfg->head_dim,
-                                          .qk_eps = norm_eps};
+                                          .qk_eps = norm_eps,
+                                          .output = fx_cols(out->wide, 0, cfg->hidden)};
     return fx_exchange_open(be, comm, layout, &exchange, &out->exchange);
 }
 

@@ -45,6 +45,7 @@ typedef struct fx_dit {
     int64_t text_rows, image_rows; /* local */
     fx_tensor x;                   /* [T_local, C] stream */
     fx_tensor branch;              /* [T_local, C] dtype: the rows of y in debts */
+    fx_tensor wide; /* [T_local, C + mlp] dtype: attention's output, then a single block's MLP columns */
     fx_debt owed[FX_SEGMENTS + 1]; /* by segment, or all rows in [FX_ALL] */
     fx_tensor context;             /* [text_rows, C] stream: embedded text */
     fx_tensor cs;                  /* [T_local, head_dim/2, 2] f32 */

@@ -2,17 +2,17 @@
  * Called by dit.c for each of the first blocks of a step. Source: FluxTransformerBlock of diffusers. */
 #include "runtime/dit/dit.h"
 
-/* normed -> kv and q of one stream; K and V leave before Q is computed. */
+/* normed -> kv and q of one stream; K and V leave before Q is computed. What was put stays until attention. */
 static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, fx_tensor x)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden, T = x.shape[0];
     const fx_tensor cs = fx_rows(d->cs, fx_layout_local_start(d->layout, d->rank, segment), T);
-    const size_t mark = fx_mark(be->arena);
     fx_tensor h, kv, q;
-    FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_dit_push_parts(d, segment, FX_K | FX_V, T, &kv));
     FX_TRY(fx_dit_push_parts(d, segment, FX_Q, T, &q));
+    const size_t mark = fx_mark(be->arena);
+    FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, segment, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, cs));
@@ -49,17 +49,15 @@ fx_status fx_double_block(fx_dit *d, int block)
     const fx_double_weights *w = &d->w->double_blocks[block];
     const fx_tensor mod_txt = d->mod.txt[block], mod_img = d->mod.img[block];
     const fx_tensor txt = fx_rows(d->x, 0, d->text_rows), img = fx_rows(d->x, d->text_rows, d->image_rows);
+    const fx_tensor o = fx_cols(d->wide, 0, d->cfg->hidden);
     const size_t mark = fx_mark(d->be->arena);
-    fx_tensor o;
     /* The image's many rows travel while the text's few are computed, on the way there and on the way back. */
     FX_TRY(put_qkv(d, FX_IMAGE, &w->img, mod_img, img));
     FX_TRY(put_qkv(d, FX_TEXT, &w->txt, mod_txt, txt));
-    FX_TRY(fx_push2(d->be->arena, d->be->dtype, d->x.shape[0], d->cfg->hidden, &o));
     FX_TRY(fx_exchange_attend(d->exchange, true));
-    FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT, o));
-    FX_TRY(finish(d, FX_TEXT, &w->txt, mod_txt, fx_rows(o, 0, d->text_rows)));
-    FX_TRY(fx_exchange_collect(d->exchange, FX_ALL, o));
-    FX_TRY(finish(d, FX_IMAGE, &w->img, mod_img, fx_rows(o, d->text_rows, d->image_rows)));
     fx_rewind(d->be->arena, mark);
-    return FX_OK;
+    FX_TRY(fx_exchange_collect(d->exchange, FX_TEXT));
+    FX_TRY(finish(d, FX_TEXT, &w->txt, mod_txt, fx_rows(o, 0, d->text_rows)));
+    FX_TRY(fx_exchange_collect(d->exchange, FX_ALL));
+    return finish(d, FX_IMAGE, &w->img, mod_img, fx_rows(o, d->text_rows, d->image_rows));
 }

@@ -44,7 +44,8 @@ static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_chec
 {
     const int64_t C = c->hidden;
     FX_TRY(declare_qkv(c, store, ckpt, prefix, &image_names, &w->qkv));
-    FX_TRY(fx_declare_dense1(store, ckpt, &w->mlp_in, c->mlp, C, true, prefix, "proj_mlp"));
+    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[0], 0, C, C, true, prefix, "proj_mlp"));
+    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[1], C, c->mlp - C, C, true, prefix, "proj_mlp"));
     FX_TRY(fx_declare_dense1(store, ckpt, &w->out, C, C + c->mlp, true, prefix, "proj_out"));
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_SINGLE * C, C, true, prefix, "norm.linear");
 }

@@ -22,10 +22,12 @@ typedef std::vector<uint16_t> values;
 enum {
     KINDS = 5,
     EDGE = 32,
+    BESIDE = 8, /* columns of an output row behind attention's */
     POISON = 0xffff,
     CANARY = 0x5aa5
-};                                              /* kinds of blocks; values before and behind a buffer */
-enum style { AT_ONCE, SINGLE, DOUBLE, STYLES }; /* how the graph puts and collects */
+}; /* kinds of blocks; values before and behind a buffer */
+/* How rows are put and come back: of one tensor; of one per stream, the last first; this with ulysses 1: computed in place. */
+enum style { ONE, STREAMS, OWN, STYLES };
 
 struct job {
     int ranks, ulysses;
@@ -144,7 +146,7 @@ void open_rank(mesh &m, int me)
     r.begin[FX_SEGMENTS] = (int64_t)r.group_rows.size();
     for (int p = 0; p < FX_WINDOW_PARTS; p++)
         r.recv[p].open((p == FX_WINDOW_Q ? r.begin[FX_SEGMENTS] : m.total) * per * j.dim);
-    r.output.open(fx_layout_local(&m.layout, me) * j.heads * j.dim);
+    r.output.open(fx_layout_local(&m.layout, me) * (j.heads * j.dim + BESIDE));
     r.counters.assign((size_t)(FX_WINDOW_COUNTERS * j.ranks), 0);
     r.late.assign((size_t)j.ranks, 0);
 }
@@ -171,16 +173,20 @@ struct runner {
     rank_data &r;
     fx_window w;
     uint64_t random;
-    values mine[FX_WINDOW_PARTS], o; /* local rows of x; [local, H D + 8] */
+    values mine[FX_WINDOW_PARTS]; /* local rows of x */
     std::vector<float> cs;
 
     runner(mesh &m_, int me_, uint64_t seed)
         : m(m_), me(me_), r(m_.rank[(size_t)me_]), random(seed * 977 + (uint64_t)me_ * 31 + 1)
     {
-        w = {m.j.ranks,       m.j.ulysses,       me,      m.j.heads,     m.j.dim,    m.recv.data(),
-             m.output.data(), m.counters.data(), r.state, r.late.data(), m.limit_ns, m.j.ctas};
+        w = {m.j.ranks,       m.j.ulysses,     me,
+             m.j.heads,       m.j.dim,         m.recv.data(),
+             m.output.data(), row_of_output(), m.counters.data(),
+             r.state,         r.late.data(),   m.limit_ns,
+             m.j.ctas};
         fx_twin_seed(random);
     }
+    int64_t row_of_output() const { return m.j.heads * m.j.dim + BESIDE; }
     int64_t local() const { return fx_layout_local(&m.layout, me); }
     void check(bool ok, const char *what)
     {
@@ -212,45 +218,36 @@ struct runner {
         }
     }
 
-    /* Rows of segment `seg` (or all) of these parts. */
-    void put(int seg, bool q, bool k, bool v)
+    fx_window_run run_of(int seg)
     {
-        fx_window_rows rows[FX_WINDOW_RUNS] = {};
         const job &j = m.j;
-        const int64_t first = seg == FX_ALL ? 0 : fx_layout_local_start(&m.layout, me, seg);
-        int64_t n = 0;
-        for (int s = 0; s < FX_SEGMENTS; s++) {
-            const fx_range range = m.layout.part[me][s];
-            if (seg != FX_ALL && s != seg) continue;
-            int64_t q_row = r.begin[s];
-            for (int u = me - me % j.ulysses; u < me; u++) q_row += m.layout.part[u][s].count;
-            rows[s] = {n, range.count, q_row, fx_layout_start(&m.layout, s) + range.begin};
-            n += range.count;
-        }
-        fx_tensor x[FX_WINDOW_PARTS];
+        const int64_t first = fx_layout_local_start(&m.layout, me, seg);
+        const fx_range range = m.layout.part[me][seg];
+        fx_window_run run = {};
+        run.q_row = r.begin[seg];
+        run.kv_row = fx_layout_start(&m.layout, seg) + range.begin;
+        for (int u = me - me % j.ulysses; u < me; u++) run.q_row += m.layout.part[u][seg].count;
         for (int p = 0; p < FX_WINDOW_PARTS; p++)
-            x[p] = fx_rows(fx_view3(mine[p].data(), FX_BF16, local(), j.heads, j.dim), first, n);
-        const fx_tensor none = fx_none(), turn = fx_view3(cs.data() + first * j.dim, FX_F32, n, j.dim / 2, 2);
-        ok(fx_twin_window_put(nullptr, &w, q ? x[0] : none, k ? x[1] : none, v ? x[2] : none,
-                              j.plain ? none : fx_view1(m.w[0].data(), FX_F32, j.dim),
-                              j.plain ? none : fx_view1(m.w[1].data(), FX_F32, j.dim), j.plain ? none : turn,
-                              1e-6f, rows));
+            run.x[p] =
+                fx_rows(fx_view3(mine[p].data(), FX_BF16, local(), j.heads, j.dim), first, range.count);
+        if (j.plain) return run;
+        run.w_q = fx_view1(m.w[0].data(), FX_F32, j.dim);
+        run.w_k = fx_view1(m.w[1].data(), FX_F32, j.dim);
+        run.cs = fx_view3(cs.data() + first * j.dim, FX_F32, range.count, j.dim / 2, 2);
+        return run;
     }
 
-    void put_all()
+    void put()
     {
-        if (m.j.how == AT_ONCE) return put(FX_ALL, true, true, true);
-        if (m.j.how == SINGLE) {
-            put(FX_ALL, false, true, true);
-            dawdle();
-            return put(FX_ALL, true, false, false);
+        fx_window_run run[FX_SEGMENTS];
+        int n = 0;
+        for (int i = 0; i < FX_SEGMENTS; i++) {
+            const int s = m.j.how == ONE ? i : FX_SEGMENTS - 1 - i;
+            if (m.j.how == ONE || m.layout.part[me][s].count) run[n++] = run_of(s);
         }
-        for (int s = FX_SEGMENTS; s--;) {
-            put(s, false, true, true);
-            dawdle();
-            put(s, true, false, false);
-        }
+        ok(fx_twin_window_put(nullptr, &w, run, n, 1e-6f));
     }
+    void wait(int what) { ok(fx_twin_window_wait(nullptr, &w, what)); }
 
     /* This rank's heads of whole rows. */
     bool equal(const uint16_t *got, const values &whole, const int64_t *joint, int64_t n) const
@@ -272,54 +269,19 @@ struct runner {
         check(equal(r.recv[2].data(), m.want[kind][2], nullptr, m.total), "v differs");
     }
 
-    void give_back(const values &group_o, int seg, unsigned when)
+    void give_back(const values &group_o)
     {
+        const job &j = m.j;
         const int64_t rows = r.begin[FX_SEGMENTS];
-        int64_t begin = seg == FX_ALL ? 0 : r.begin[seg], end = seg == FX_ALL ? rows : r.begin[seg + 1];
-        const fx_tensor t =
-            fx_view3(const_cast<uint16_t *>(group_o.data()), FX_BF16, rows, m.j.heads / m.j.ulysses, m.j.dim);
-        ok(fx_twin_window_give_back(nullptr, &w, t, begin, end - begin, r.owners.data(), (int)r.owners.size(),
-                                    when));
-    }
-
-    void collect(int seg, int nth, unsigned when)
-    {
-        const int64_t width = m.j.heads * m.j.dim,
-                      begin = seg == FX_ALL ? 0 : fx_layout_local_start(&m.layout, me, seg),
-                      count = seg == FX_ALL ? local() : m.layout.part[me][seg].count;
-        const fx_tensor whole = fx_cols(fx_view2(o.data(), FX_BF16, local(), width + 8), 0, width);
-        ok(fx_twin_window_collect(nullptr, &w, fx_rows(whole, begin, count), begin, nth, when));
-    }
-
-    void back_and_forth(const values &group_o)
-    {
-        const bool apart = m.j.how == DOUBLE;
-        if (m.j.ulysses == 1 &&
-            m.j.how == SINGLE) { /* its own output: the others are only told that k and v are free */
-            const size_t width = (size_t)(m.j.heads * m.j.dim);
-            o.clear();
-            for (size_t i = 0; i < group_o.size(); i++) {
-                o.push_back(group_o[i]);
-                if (i % width == width - 1) o.insert(o.end(), 8, (uint16_t)POISON);
-            }
-            return ok(fx_twin_window_give_back(nullptr, &w, fx_none(), 0, 0, nullptr, 0,
-                                               FX_WINDOW_FIRST | FX_WINDOW_LAST));
+        fx_tensor t =
+            fx_view3(const_cast<uint16_t *>(group_o.data()), FX_BF16, rows, j.heads / j.ulysses, j.dim);
+        if (j.ulysses == 1 && j.how == OWN) { /* the others are only told that k and v are free */
+            const size_t width = (size_t)(j.heads * j.dim);
+            for (size_t i = 0; i < group_o.size(); i++)
+                r.output.data()[i / width * (width + BESIDE) + i % width] = group_o[i];
+            t = fx_none();
         }
-        o.assign((size_t)(local() * (m.j.heads * m.j.dim + 8)), POISON);
-        if (!apart) {
-            give_back(group_o, FX_ALL, FX_WINDOW_FIRST | FX_WINDOW_LAST);
-            dawdle();
-            return collect(FX_ALL, 1, FX_WINDOW_LAST);
-        }
-        for (int s = 0; s < FX_SEGMENTS; s++)
-            give_back(group_o, s,
-                      (s ? 0u : (unsigned)FX_WINDOW_FIRST) | (s == 2 ? (unsigned)FX_WINDOW_LAST : 0u));
-        dawdle();
-        for (int i = 0; i < FX_SEGMENTS; i++) { /* in another order */
-            const int s = (i + me) % FX_SEGMENTS;
-            collect(s, s + 1, i == 2 ? (unsigned)FX_WINDOW_LAST : 0u);
-            dawdle();
-        }
+        ok(fx_twin_window_give_back(nullptr, &w, t, r.owners.data(), (int)r.owners.size()));
     }
 
     void check_output(int kind)
@@ -329,10 +291,9 @@ struct runner {
         for (int s = 0; s < FX_SEGMENTS; s++)
             for (int64_t i = 0; i < m.layout.part[me][s].count; i++, row++) {
                 const size_t joint = (size_t)(fx_layout_start(&m.layout, s) + m.layout.part[me][s].begin + i);
-                check(!memcmp(&o[row * (width + 8)], &m.o[kind][joint * width], width * 2),
-                      "the output differs");
-                for (size_t c = 0; c < 8; c++)
-                    check(o[row * (width + 8) + width + c] == POISON, "columns beside o");
+                const uint16_t *o = r.output.data() + row * (width + BESIDE);
+                check(!memcmp(o, &m.o[kind][joint * width], width * 2), "the output differs");
+                for (size_t c = 0; c < BESIDE; c++) check(o[width + c] == POISON, "columns beside o");
             }
     }
 
@@ -340,28 +301,22 @@ struct runner {
     {
         take_rows(kind);
         dawdle();
-        put_all();
-        ok(fx_twin_window_wait(nullptr, &w));
+        put();
+        for (values &v : mine) std::fill(v.begin(), v.end(), (uint16_t)POISON); /* a kernel has read them */
+        dawdle();
+        wait(FX_LATE_ROWS);
         dawdle();
         check_received(kind);
         const values group_o = attended(r.recv[0].data(), r.begin[FX_SEGMENTS], r.recv[1].data(),
                                         r.recv[2].data(), m.total, m.j.heads / m.j.ulysses * m.j.dim);
         for (buffer &b : r.recv) b.poison(); /* nobody else may write before the next call */
-        back_and_forth(group_o);
-        check_output(kind);
-    }
-
-    /* Outputs alone: nothing but the counters keeps ranks from being a block ahead. */
-    void only_outputs(int kind)
-    {
-        const int part = m.j.heads / m.j.ulysses * m.j.dim, width = m.j.heads * m.j.dim;
-        values group_o;
-        for (int64_t joint : r.group_rows)
-            for (int c = 0; c < part; c++)
-                group_o.push_back(m.o[kind][(size_t)(joint * width + me % m.j.ulysses * part + c)]);
+        give_back(group_o);
         dawdle();
-        back_and_forth(group_o);
+        if (m.j.ulysses > 1 || m.j.how != OWN) wait(FX_LATE_OUTPUT);
+        dawdle();
         check_output(kind);
+        r.output.poison(); /* read: nobody writes before this rank has put again */
+        dawdle();
     }
 };
 
