@@ -169,8 +169,8 @@ static int by_size(const void *a, const void *b)
 {
     const item *x = *(item *const *)a, *y = *(item *const *)b;
     const size_t p = x->weight ? x->row_major_bytes : 0, q = y->weight ? y->row_major_bytes : 0;
-    if (p != q) return p < q ? 1 : -1;
-    return x->order - y->order;
+    const int order = fx_order(q, p);
+    return order ? order : x->order - y->order;
 }
 
 static void shrink_staging(fx_store *s, size_t need)

@@ -8,6 +8,7 @@
 
 #include "parallel/comm_internal.h"
 #include "parallel/exchange_internal.h"
+#include "runtime/core/clock.h"
 
 enum { CTAS = 528 }; /* of a kernel: four per processor of an H100 */
 static const int part_of[FX_WINDOW_PARTS] = {
@@ -105,7 +106,6 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
 {
     const fx_reach *reach = ex->comm->reach;
     const fx_mesh *m = &ex->opt.mesh;
-    const double limit_s = ex->comm->family->timeout_s;
     const tables t = lay_out(room, m->ranks, m->ulysses),
                  there = lay_out(reach->tables, m->ranks, m->ulysses);
     FX_CHECK(t.bytes <= FX_REACH_TABLES * (size_t)m->ranks, FX_ENOMEM, "exchange: tables of %zu bytes",
@@ -132,7 +132,7 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
                                 .counters = there.counters,
                                 .state = reach->state,
                                 .late = reach->late,
-                                .limit_ns = limit_s > 0 ? (uint64_t)(limit_s * 1e9) : 0,
+                                .limit_ns = fx_limit_ns(ex->comm->family->timeout_s),
                                 .ctas = CTAS};
     FX_TRY(fx_upload(ex->be, fx_view1(reach->tables, FX_U8, (int64_t)t.bytes), room));
     return fx_sync(ex->be);

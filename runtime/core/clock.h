@@ -3,12 +3,18 @@
 #define FX_CORE_CLOCK_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 double fx_now_s(void);
+/* 0 where there is no limit: s <= 0. */
+static inline uint64_t fx_limit_ns(double s)
+{
+    return s > 0 ? (uint64_t)(s * 1e9) : 0;
+}
 /* From /proc/self/status: peak resident bytes, now, and the file-backed and shared parts of now. 0 where
  * unknown. */
 typedef struct fx_memory {

@@ -15,6 +15,11 @@ extern "C" {
 typedef enum { FX_F64, FX_F32, FX_BF16, FX_F16, FX_I32, FX_U8, FX_DTYPES } fx_dtype;
 enum { FX_MAX_DIMS = 5 };
 
+/* For qsort: -1, 0 or 1. */
+static inline int fx_order(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
 /* The next multiple of unit. */
 static inline int64_t fx_round_up(int64_t x, int64_t unit)
 {

@@ -102,9 +102,9 @@ static fx_status parse_tensor(const char *path, const char *name, const json_t *
 static int by_offset(const void *a, const void *b)
 {
     const fx_st_tensor *x = a, *y = b;
-    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; /* empty tensors share an offset */
-    return strcmp(x->name, y->name);
+    int order = fx_order(x->offset, y->offset);
+    if (!order) order = fx_order(x->bytes, y->bytes); /* empty tensors share an offset */
+    return order ? order : strcmp(x->name, y->name);
 }
 
 /* Tensors must tile the data section [0, data_bytes) exactly; then offsets become offsets in the file. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/core/tensor.h"
 #include "runtime/text/unigram_model.h"
 
 #define UNKNOWN_PENALTY 10.0
@@ -26,8 +27,8 @@ static int compare(const void *a, const void *b, void *model)
     const fx_piece *x = &m->piece[ia], *y = &m->piece[ib];
     const int c = memcmp(m->text.data + x->text, m->text.data + y->text, x->len < y->len ? x->len : y->len);
     if (c) return c;
-    if (x->len != y->len) return x->len < y->len ? -1 : 1;
-    return ia > ib ? -1 : 1;
+    const int order = fx_order(x->len, y->len);
+    return order ? order : fx_order((uint64_t)ib, (uint64_t)ia);
 }
 
 fx_status fx_unigram_finish(fx_unigram *m)
