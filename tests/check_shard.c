@@ -193,7 +193,7 @@ static void compare(const job *j, const double *mine, const double *whole, bool 
 void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t rows[FX_SEGMENTS])
 {
     fx_comm *self;
-    job one = {.be = be, .opt = {{1, 1, 1}, FX_EXACT_AUTO, heads, DIM, 1e-6f, false}};
+    job one = {.be = be, .opt = {{1, 1, 1}, FX_EXACT_AUTO, heads, DIM, 1e-6f, false, fx_none()}};
     T_OK(fx_comm_open("self", 60, &self));
     one.comm = self;
     T_OK(fx_layout_open(FX_LAYOUT_EVEN, 1, rows, &one.layout));
@@ -262,7 +262,7 @@ static void attend_row(int64_t row, int64_t rows, int h, int heads, int block, d
 static void test_formula(fx_comm *self)
 {
     const int64_t rows[FX_SEGMENTS] = {3, 8, 2};
-    job j = {.comm = self, .opt = {{1, 1, 1}, FX_EXACT_AUTO, 4, DIM, 1e-6f, false}};
+    job j = {.comm = self, .opt = {{1, 1, 1}, FX_EXACT_AUTO, 4, DIM, 1e-6f, false, fx_none()}};
     T_OK(fx_backend_open("ref", FX_F32, 1, &j.be));
     T_OK(fx_layout_open(FX_LAYOUT_EVEN, 1, rows, &j.layout));
     for (j.style = 0; j.style < 3; j.style++) {
