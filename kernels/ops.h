@@ -263,6 +263,9 @@ void fx_device_unpin(fx_backend *, void *);
 fx_status fx_device_draw(fx_backend *, void *x, fx_dtype, int64_t n, uint64_t key, uint64_t first, float amp,
                          float mean);
 fx_status fx_device_copy(fx_backend *, void *to, const void *from, size_t bytes); /* in stream order */
+/* FX_ENOMEM, in the words of fx_device_alloc, of memory that the current device has refused to a library; why: "" or words
+ * behind the need. */
+fx_status fx_device_no_room(size_t bytes, const char *why);
 void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
 /* Devices that "cuda:N" can open; 0: none (why: fx_error); -1: no such backend is built in. */
 int fx_device_count(void);

@@ -180,6 +180,15 @@ fx_status fx_device_copy(fx_backend *be, void *to, const void *from, size_t byte
     return FX_FAIL(FX_EDEVICE, "backend %s has no memory of its own (%zu bytes)", be->ops->name, bytes);
 }
 
+fx_status fx_device_no_room(size_t bytes, const char *why)
+{
+#if FX_HAVE_CUDA
+    return fx_cuda_no_room(bytes, why);
+#else
+    return FX_FAIL(FX_ENOMEM, "no memory for %zu bytes%s on a device", bytes, why);
+#endif
+}
+
 void *fx_device_stream(const fx_backend *be)
 {
 #if FX_HAVE_CUDA

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/ops.h"
 #include "parallel/comm_cards.h"
 #include "parallel/comm_lsa.h"
 
@@ -129,16 +130,9 @@ void fx_windows_close(fx_windows **windows)
 
 static fx_status allocate(block *b, size_t bytes)
 {
-    size_t have = 0, all = 0;
     if (ncclMemAlloc(&b->data, bytes) == ncclSuccess) return FX_OK;
     b->data = NULL;
-    (void)cudaGetLastError();
-    (void)cudaMemGetInfo(&have, &all);
-    return FX_FAIL(FX_ENOMEM,
-                   "%.2f GiB are needed on the device, as on the rank that needs most, and %.2f of its %.2f "
-                   "GiB are free; make the picture smaller, use a smaller model or more ranks, or end what "
-                   "else runs there",
-                   (double)bytes / 0x1p30, (double)have / 0x1p30, (double)all / 0x1p30);
+    return fx_device_no_room(bytes, ", as on the rank that needs most,");
 }
 
 fx_status fx_windows_take(fx_windows *w, size_t *bytes, void **out)

@@ -17,6 +17,9 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
 fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_backend **out);
 /* Device memory, aligned to 256 bytes. FX_ENOMEM: names need and free. */
 fx_status fx_cuda_alloc(fx_backend *, size_t bytes, void **out);
+/* FX_ENOMEM with need, free and what helps, when the library has refused memory of the device that is current. why: "" or words
+ * behind the need. */
+fx_status fx_cuda_no_room(size_t bytes, const char *why);
 void fx_cuda_free(fx_backend *, void *);
 fx_status fx_cuda_pinned(fx_backend *, size_t bytes, void **out); /* host memory */
 void fx_cuda_unpin(fx_backend *, void *);

@@ -61,18 +61,21 @@ void fx_cuda_remember(const fx_cuda *c, const char *kind, const void *key, size_
 
 /* ---- memory ---- */
 
-fx_status fx_cuda_alloc(fx_backend *be, size_t bytes, void **out)
+fx_status fx_cuda_no_room(size_t bytes, const char *why)
 {
     size_t have = 0, all = 0;
-    (void)be;
-    if (cudaMalloc(out, bytes) == cudaSuccess) return FX_OK;
     (void)cudaGetLastError();
     (void)cudaMemGetInfo(&have, &all);
     return FX_FAIL(FX_ENOMEM,
-                   "%.2f GiB are needed on the device and %.2f of its %.2f GiB are free; make the picture "
-                   "smaller, use a "
-                   "smaller model or more ranks, or end what else runs there",
-                   (double)bytes / 0x1p30, (double)have / 0x1p30, (double)all / 0x1p30);
+                   "%.2f GiB are needed on the device%s and %.2f of its %.2f GiB are free; make the picture "
+                   "smaller, use a smaller model or more ranks, or end what else runs there",
+                   (double)bytes / 0x1p30, why, (double)have / 0x1p30, (double)all / 0x1p30);
+}
+
+fx_status fx_cuda_alloc(fx_backend *be, size_t bytes, void **out)
+{
+    (void)be;
+    return cudaMalloc(out, bytes) == cudaSuccess ? FX_OK : fx_cuda_no_room(bytes, "");
 }
 
 void fx_cuda_free(fx_backend *be, void *data)
