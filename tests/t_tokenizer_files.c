@@ -115,6 +115,21 @@ static void t_clip_folders(void)
     expect("tokenizer.json, merges as pairs", clip_ids("abc a", ids, &used), ids, &used, 4, plain);
 }
 
+/* A merge of n letters and one: its result may have 1024 bytes. */
+static fx_status long_merge(int n, int32_t *ids, int32_t *used)
+{
+    static char letters[1100], text[4096];
+    memset(letters, 'x', (size_t)n);
+    letters[n] = 0;
+    snprintf(text, sizeof text,
+             "{\"a\":0,\"%s\":1,\"%sa\":2,\"a</w>\":3,\"<|startoftext|>\":8,\"<|endoftext|>\":9}", letters,
+             letters);
+    put("vocab.json", text);
+    snprintf(text, sizeof text, "#version: 0.2\n%s a\n", letters);
+    put("merges.txt", text);
+    return clip_ids("a", ids, used);
+}
+
 static void t_clip_refusals(void)
 {
     int32_t ids[12], used;
@@ -126,6 +141,9 @@ static void t_clip_refusals(void)
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "merges.txt", "merge 2");
     put("merges.txt", "a b\nb c\n");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "merge 2", "not in the vocabulary");
+    T_OK(long_merge(1023, ids, &used));
+    T_REFUSED(long_merge(1024, ids, &used), FX_EFORMAT, "merges.txt", "overlong part");
+    put("vocab.json", vocab);
     put("merges.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     T_REFUSED(clip_ids("a", ids, &used), FX_EFORMAT, "merges.txt", "git-lfs");
     put("merges.txt", merges);
