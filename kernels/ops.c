@@ -144,7 +144,7 @@ out:
 fx_status fx_attention_merge(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor o2, fx_tensor lse2)
 {
     FX_TRY(WANT3(be, "attention_merge", o, FX_W_STREAM, ANY, ANY, ANY));
-    FX_TRY(WANT3(be, "attention_merge", o2, FX_W_STREAM, o.shape[0], o.shape[1], o.shape[2]));
+    FX_TRY(WANT3(be, "attention_merge", o2, FX_W_WORK, o.shape[0], o.shape[1], o.shape[2]));
     FX_TRY(WANT2(be, "attention_merge", lse, FX_W_STREAM, o.shape[1], o.shape[0]));
     FX_TRY(WANT2(be, "attention_merge", lse2, FX_W_STREAM, o.shape[1], o.shape[0]));
     FX_TRY(APART("attention_merge", o, o2));

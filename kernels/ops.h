@@ -117,7 +117,8 @@ struct fx_backend {
     fx_arena *arena; /* borrowed; activations and scratch */
     fx_dtype dtype, stream;
     int threads;
-    bool rows_exact; /* rows keep their bits however they are split (Exactness, above) */
+    bool rows_exact;   /* rows keep their bits however they are split (Exactness, above) */
+    bool coarse_parts; /* attention is fast into dtype only: a ring merges parts that were rounded to it */
     fx_op_counts counts;
     const fx_recorder *recorder; /* NULL: ops run when they are called, and only so */
     void *impl;                  /* the backend's own state */
@@ -151,7 +152,7 @@ fx_status fx_attention(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor q, fx
                        fx_tensor bias, float scale);
 
 /* Merges attention over two disjoint key sets, in place into (o, lse): f32 (f64 in ref) o[T,H,D], lse[H,T];
- * bf16 is refused. lse = -inf marks a part without keys. Budget: o: e|o| + 4 e (1 + |lse - lse2|) (w|o| +
+ * o2[T,H,D] f32 (f64) or dtype, lse2 as lse. lse = -inf marks a part without keys. Budget: o: e|o| + 4 e (1 + |lse - lse2|) (w|o| +
  * w2|o2|), and a weight below 2^-126 may be 0; lse: e|lse| + 4 e (1 + |lse - lse2|). Ring attention (arXiv 2310.01889) */
 fx_status fx_attention_merge(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor o2, fx_tensor lse2);
 

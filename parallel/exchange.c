@@ -38,7 +38,7 @@ static fx_status push_ring(fx_exchange *ex, int64_t largest)
         ex->o_sum = ex->o_group; /* no cast at the end */
     else
         FX_TRY(push_rows(ex, sum, ex->group, &ex->o_sum));
-    FX_TRY(push_rows(ex, sum, ex->group, &ex->o_one));
+    FX_TRY(push_rows(ex, ex->be->coarse_parts ? ex->be->dtype : sum, ex->group, &ex->o_one));
     FX_TRY(fx_push2(ex->be->arena, sum, ex->heads, ex->group, &ex->lse_sum));
     return fx_push2(ex->be->arena, sum, ex->heads, ex->group, &ex->lse_one);
 }

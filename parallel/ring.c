@@ -22,6 +22,17 @@ static fx_status attend_block(fx_exchange *ex, fx_tensor o, fx_tensor lse, fx_te
     return FX_OK;
 }
 
+/* The group's queries over one block, added to what the blocks before gave. */
+static fx_status add_block(fx_exchange *ex, fx_tensor k, fx_tensor v, bool first, bool travelling)
+{
+    const bool direct = first && ex->o_one.dtype == ex->o_sum.dtype;
+    FX_TRY(attend_block(ex, direct ? ex->o_sum : ex->o_one, first ? ex->lse_sum : ex->lse_one, k, v,
+                        travelling));
+    if (direct) return FX_OK;
+    if (first) return fx_copy(ex->be, ex->o_sum, ex->o_one, 1, 0);
+    return fx_attention_merge(ex->be, ex->o_sum, ex->lse_sum, ex->o_one, ex->lse_one);
+}
+
 /* Sends the block in hand to the right and takes the next from the left. */
 static fx_status hop(fx_exchange *ex, fx_tensor k, fx_tensor v, fx_tensor next_k, fx_tensor next_v,
                      fx_ticket *t)
@@ -53,9 +64,7 @@ fx_status fx_ring_attend(fx_exchange *ex)
             FX_TRY(hop(ex, kj, vj, fx_rows(free_k, 0, coming), fx_rows(free_v, 0, coming), &t));
         }
         if (rows && ex->group) {
-            FX_TRY(attend_block(ex, first ? ex->o_sum : ex->o_one, first ? ex->lse_sum : ex->lse_one, kj, vj,
-                                !last));
-            if (!first) FX_TRY(fx_attention_merge(ex->be, ex->o_sum, ex->lse_sum, ex->o_one, ex->lse_one));
+            FX_TRY(add_block(ex, kj, vj, first, !last));
             first = false;
         }
         FX_TRY(fx_comm_wait(ex->comm,

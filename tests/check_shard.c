@@ -190,6 +190,8 @@ static void compare(const job *j, const double *mine, const double *whole, bool 
     T_CHECK(bad == 0, "%s, rank %d: %lld wrong values, worst %.3g", what, me, (long long)bad, worst);
 }
 
+enum { COARSE = FX_EXACT_OFF + 1 }; /* as off, and the ring's parts come rounded to bf16, as from a GPU */
+
 void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t rows[FX_SEGMENTS])
 {
     fx_comm *self;
@@ -202,19 +204,23 @@ void shard_attention(fx_comm *comm, fx_backend *be, int heads, const int64_t row
     for (int u = 1, style = 0; u <= ranks; u++) {
         if (ranks % u || heads % u) continue;
         for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++)
-            for (int e = FX_EXACT_AUTO; e <= FX_EXACT_OFF; e++, style++) {
+            for (int e = FX_EXACT_AUTO; e <= COARSE; e++, style++) {
                 char what[160];
-                job j = {
-                    comm, be, {0}, {{0, 0, 0}, (fx_exact)e, heads, DIM, 1e-6f, false, fx_none()}, style % 4};
+                const fx_exact mode = e < COARSE ? (fx_exact)e : FX_EXACT_OFF;
+                const bool was = be->coarse_parts;
+                job j = {comm, be, {0}, {{0, 0, 0}, mode, heads, DIM, 1e-6f, false, fx_none()}, style % 4};
+                if (e == COARSE && (was || be->dtype != FX_BF16 || u == ranks)) continue;
                 if (fx_layout_open((fx_layout_kind)kind, ranks, rows, &j.layout) != FX_OK) continue;
                 T_OK(fx_mesh_make(ranks, heads, u, 0, &j.opt.mesh));
-                const bool exact = u == ranks || e != FX_EXACT_OFF;
+                const bool exact = u == ranks || mode != FX_EXACT_OFF;
+                be->coarse_parts = was || e == COARSE;
                 snprintf(what, sizeof what,
                          "%s %s, %d heads, rows %d %d %d, mesh %dx%d, %s, exact %d, style %d", be->ops->name,
                          fx_dtype_name(be->dtype), heads, (int)rows[0], (int)rows[1], (int)rows[2], u,
                          ranks / u, fx_layout_name(j.layout.kind), e, j.style);
                 double *mine = plan_and_run(&j);
                 compare(&j, mine, whole, exact, what);
+                be->coarse_parts = was;
                 free(mine);
                 fx_layout_close(&j.layout);
             }

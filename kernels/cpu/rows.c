@@ -226,8 +226,14 @@ static void merge_range(const void *job, int64_t begin, int64_t end, int thread)
             const float l1 = *l, top = l1 > l2 ? l1 : l2;
             if (top == -INFINITY) continue; /* both empty: o stays 0 */
             const float a = expf(l1 - top), b = expf(l2 - top), sum = a + b;
-            mix((float *)j->o.data + i * j->o.stride[0] + h * j->o.stride[1],
-                (const float *)j->o2.data + i * j->o2.stride[0] + h * j->o2.stride[1], a / sum, b / sum,
+            float wide[1024]; /* head dims go up to that */
+            const int64_t at = i * j->o2.stride[0] + h * j->o2.stride[1];
+            const float *o2 = (const float *)j->o2.data + at;
+            if (j->o2.dtype != FX_F32) {
+                fx_convert(wide, FX_F32, fx_at(j->o2, at), j->o2.dtype, j->o2.shape[2]);
+                o2 = wide;
+            }
+            mix((float *)j->o.data + i * j->o.stride[0] + h * j->o.stride[1], o2, a / sum, b / sum,
                 j->o.shape[2]);
             *l = top + logf(sum);
         }

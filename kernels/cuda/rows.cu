@@ -149,14 +149,15 @@ template <class Y, class E> fx_status embed(fx_backend *be, fx_tensor y, fx_tens
 
 struct merge_args {
     float *o, *lse;
-    const float *o2, *lse2;
+    const void *o2;
+    const float *lse2;
     int64_t o_token, o_head, o2_token, o2_head, lse_head, lse_token, lse2_head, lse2_token, heads, items;
     int n;
 };
 
 enum { HEADS_PER_CTA = THREADS / FX_WARP };
 
-FX_KERNEL FX_BOUNDS(THREADS) merge_kernel(merge_args a)
+template <int V, class Y> FX_KERNEL FX_BOUNDS(THREADS) merge_kernel(merge_args a)
 {
     const int64_t item = fx_cta() * HEADS_PER_CTA + fx_tid() / FX_WARP;
     if (item >= a.items) return;
@@ -164,14 +165,26 @@ FX_KERNEL FX_BOUNDS(THREADS) merge_kernel(merge_args a)
     const int lane = fx_tid() % FX_WARP;
     float *o = a.o + token * a.o_token + head * a.o_head,
           *lse = a.lse + head * a.lse_head + token * a.lse_token;
-    const float *o2 = a.o2 + token * a.o2_token + head * a.o2_head;
+    const Y *o2 = (const Y *)a.o2 + token * a.o2_token + head * a.o2_head;
     const float l = *lse, l2 = a.lse2[head * a.lse2_head + token * a.lse2_token];
     (void)fx_swap_xor(0, 1); /* every lane has read lse before lane 0 writes it */
     const float top = l > l2 || l != l ? l : l2;
     if (top == -INFINITY) return; /* both without keys: o stays 0 */
     const float u = expf(l - top), v = expf(l2 - top), sum = u + v;
-    for (int c = lane; c < a.n; c += FX_WARP) o[c] = o[c] * (u / sum) + o2[c] * (v / sum);
+    for (int c = lane * V; c < a.n; c += FX_WARP * V) {
+        fx_vec<V> p = fx_get_vec<V>(o, c);
+        const fx_vec<V> q = fx_get_vec<V>(o2, c);
+        FX_UNROLL for (int k = 0; k < V; k++) p.v[k] = p.v[k] * (u / sum) + q.v[k] * (v / sum);
+        fx_put_vec<V>(o, c, p);
+    }
     if (lane == 0) *lse = top + logf(sum);
+}
+
+template <class Y> fx_status merge(fx_backend *be, const merge_args &a, bool packs)
+{
+    const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
+    return packs ? FX_LAUNCH(be, grid, THREADS, 0, (merge_kernel<4, Y>), a)
+                 : FX_LAUNCH(be, grid, THREADS, 0, (merge_kernel<1, Y>), a);
 }
 
 } // namespace
@@ -212,21 +225,14 @@ extern "C" fx_status FX_SLOT(embed)(fx_backend *be, fx_tensor y, fx_tensor table
 extern "C" fx_status FX_SLOT(attention_merge)(fx_backend *be, fx_tensor o, fx_tensor lse, fx_tensor o2,
                                               fx_tensor lse2)
 {
-    const merge_args a = {(float *)o.data,
-                          (float *)lse.data,
-                          (const float *)o2.data,
-                          (const float *)lse2.data,
-                          o.stride[0],
-                          o.stride[1],
-                          o2.stride[0],
-                          o2.stride[1],
-                          lse.stride[0],
-                          lse.stride[1],
-                          lse2.stride[0],
-                          lse2.stride[1],
-                          o.shape[1],
-                          o.shape[0] * o.shape[1],
+    const merge_args a = {(float *)o.data, (float *)lse.data,
+                          o2.data,         (const float *)lse2.data,
+                          o.stride[0],     o.stride[1],
+                          o2.stride[0],    o2.stride[1],
+                          lse.stride[0],   lse.stride[1],
+                          lse2.stride[0],  lse2.stride[1],
+                          o.shape[1],      o.shape[0] * o.shape[1],
                           (int)o.shape[2]};
-    const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
-    return FX_LAUNCH(be, grid, THREADS, 0, merge_kernel, a);
+    const bool packs = fx_in_packs(o) && fx_in_packs(o2);
+    return o2.dtype == FX_F32 ? merge<float>(be, a, packs) : merge<uint16_t>(be, a, packs);
 }

@@ -354,6 +354,7 @@ fx_status fx_cuda_open_staged(fx_dtype dtype, int device, size_t pool_bytes, fx_
     if (!st) {
         *be = (fx_backend){.ops = &staged_ops, .dtype = dtype, .stream = FX_F32, .threads = 1, .impl = s};
         be->rows_exact = s->cuda->rows_exact;
+        be->coarse_parts = s->cuda->coarse_parts;
         s->pool_bytes = pool_bytes;
         if (cudaMalloc((void **)&s->pool, pool_bytes) != cudaSuccess)
             st = FX_FAIL(FX_ENOMEM, "cuda-staged: %zu bytes are not free on the device", pool_bytes);

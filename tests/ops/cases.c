@@ -83,6 +83,8 @@ const op_case op_cases[] = {
     {"attention_parts", 1153, 4603, 128, 6, 16,     SAMPLED, NORMAL | ONLY_BF16,      "FLUX, ring of 2, uneven"},
     {"attention_merge", 13,  0,    10,  3, 0,       HEADS, NORMAL | OUTLIER | TINY | BROKEN, "odd"},
     {"attention_merge", 31,  0,   128, 24, 1,       PLAIN, NORMAL,                    "FLUX, parts without keys"},
+    {"attention_merge", 37,  0,   128,  3, 5,       HEADS, NORMAL | BROKEN,           "the second part in dtype"},
+    {"attention_merge", 11,  0,     7,  2, 4,       PLAIN, NORMAL | OUTLIER,          "the same, odd"},
     {"attention_merge", 29,  0,    12,  2, 2,       PLAIN, NORMAL,                    "one part outweighs the other"},
     {"norm_mod",     16,  3072,     0,  0, 0,       PLAIN, ALL_KINDS,                 "FLUX width: eps and cancellation"},
     {"norm_mod",   4608,  3072,     0,  0, 0,       SAMPLED, NORMAL | TINY,             "FLUX, all rows"},

@@ -185,7 +185,8 @@ const op_def op_attention_parts = {
     .name = "attention_parts", .setup = attention_setup, .call = parts_call, .budget = attention_budget};
 
 /* ---- attention_merge: t = T, h = H, k = D; variant 1: some queries saw no key on one side or on
- * both, 2: lse far apart ---- */
+ * both, 2: lse far apart; + 4: the second
+ * part comes in the backend's dtype ---- */
 
 enum { MO, MLSE, MO2, MLSE2 };
 
@@ -195,14 +196,15 @@ static void merge_setup(trial *t)
     const fx_dtype f = t->be->stream;
     fill(t, add_operand(t, "o", INOUT, f, c->view, 3, c->t, c->h, c->k), t->kind);
     operand *lse = add_operand(t, "lse", INOUT, f, c->view == PLAIN ? PLAIN : ROWS, 2, c->h, c->t, 0);
-    fill(t, add_operand(t, "o2", IN, f, c->view, 3, c->t, c->h, c->k), t->kind);
+    fill(t, add_operand(t, "o2", IN, c->variant & 4 ? t->be->dtype : f, c->view, 3, c->t, c->h, c->k),
+         t->kind);
     operand *lse2 = add_operand(t, "lse2", IN, f, PLAIN, 2, c->h, c->t, 0);
     fill(t, lse, PEAKY), fill(t, lse2, PEAKY);
     /* so far apart that one part is nothing, and that a sum over e^lse as such overflows */
     for (int64_t i = 0; i < c->t * c->h; i += 4) set_value(lse, i, i % 8 ? -150 : 150);
-    for (int64_t i = 0; c->variant == 2 && i < c->t * c->h; i++) /* exp of either is beyond f32 */
+    for (int64_t i = 0; (c->variant & 3) == 2 && i < c->t * c->h; i++) /* exp of either is beyond f32 */
         set_value(lse, i, 150 * normal(&t->rng)), set_value(lse2, i, 150 * normal(&t->rng));
-    for (int64_t i = 0; c->variant == 1 && i < c->t * c->h; i++) {
+    for (int64_t i = 0; (c->variant & 3) == 1 && i < c->t * c->h; i++) {
         const int64_t token = i % c->t, head = i / c->t, at = (token * c->h + head) * c->k;
         const bool first = i % 3 == 0, second = i % 5 == 0; /* without keys */
         if (first) set_value(lse, i, -INFINITY);

@@ -204,6 +204,8 @@ static void compare(const job *j, int me, const double *mine, const double *whol
             (long long)t.bad, (long long)t.seen, t.worst);
 }
 
+enum { COARSE = FX_EXACT_OFF + 1 }; /* as off, and the ring's parts come rounded to bf16, as from a GPU */
+
 /* All meshes, layouts and exact modes of this rank count on one backend. e: E of one rank on this backend. */
 static void test_meshes(fx_comm *comm, job *j, const double *whole, const int64_t rows[FX_SEGMENTS],
                         const double e[STAGES + 1])
@@ -215,22 +217,27 @@ static void test_meshes(fx_comm *comm, job *j, const double *whole, const int64_
     for (int u = 1; u <= ranks; u++) {
         if (ranks % u || heads % u) continue;
         for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++)
-            for (int mode = FX_EXACT_ON; mode <= FX_EXACT_OFF; mode++) {
+            for (int mode = FX_EXACT_ON; mode <= COARSE; mode++) {
                 char what[200];
-                if (mode == FX_EXACT_OFF && u == ranks) continue; /* no ring */
+                const bool was = j->m->be->coarse_parts;
+                if (mode >= FX_EXACT_OFF && u == ranks) continue; /* no ring */
+                if (mode == COARSE && (was || j->m->be->dtype != FX_BF16)) continue;
                 if (fx_layout_open((fx_layout_kind)kind, ranks, rows, &j->layout) != FX_OK) {
                     T_CHECK(kind == FX_LAYOUT_STREAM && ranks == 1, "%s", fx_error());
                     continue;
                 }
                 T_OK(fx_mesh_make(ranks, heads, u, 0, &j->opt.mesh));
-                j->opt.exact = (fx_exact)mode;
+                j->opt.exact = mode == COARSE ? FX_EXACT_OFF : (fx_exact)mode;
+                j->m->be->coarse_parts = was || mode == COARSE;
                 snprintf(what, sizeof what,
-                         "blocks, %s %s, %d heads of %d, %d text, %dx%d image, mesh %dx%d, %s%s",
+                         "blocks, %s %s, %d heads of %d, %d text, %dx%d image, mesh %dx%d, %s%s%s",
                          j->m->be->ops->name, fx_dtype_name(j->m->be->dtype), heads, (int)j->m->cfg.head_dim,
                          (int)rows[FX_TEXT], (int)j->opt.grid_height, (int)j->opt.grid_width, u, ranks / u,
-                         fx_layout_name(j->layout.kind), mode == FX_EXACT_OFF ? ", merged" : "");
+                         fx_layout_name(j->layout.kind), mode >= FX_EXACT_OFF ? ", merged" : "",
+                         mode == COARSE ? " from bf16" : "");
                 double *mine = run(j, comm);
-                compare(j, fx_comm_rank(comm), mine, whole, mode == FX_EXACT_OFF ? budget : exact, what);
+                compare(j, fx_comm_rank(comm), mine, whole, mode >= FX_EXACT_OFF ? budget : exact, what);
+                j->m->be->coarse_parts = was;
                 free(mine);
                 fx_layout_close(&j->layout);
             }
