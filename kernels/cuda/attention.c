@@ -166,6 +166,7 @@ static int32_t alignment(fx_tensor a, fx_tensor b, fx_tensor c)
 
 static fx_status scores(fx_backend *be, fx_tensor s, fx_tensor q, fx_tensor k, float scale)
 {
+    if (k.shape[0] == 1) return fx_cuda_dots(be, s, q, k, scale);
     fx_lt_key key;
     memset(&key, 0, sizeof key);
     key.m = q.shape[0], key.n = k.shape[0], key.k = q.shape[2], key.batch = q.shape[1];

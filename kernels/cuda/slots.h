@@ -39,6 +39,8 @@ extern "C" {
     /* the same number into device memory */                                                                             \
     fx_status prefix##count_into(fx_backend *, fx_tensor x, int64_t *count);                                             \
     fx_status prefix##finish(fx_backend *, fx_tensor y, const float *sums, const float *bias, fx_act);                   \
+    /* s[H,R,1] f32 = scale q k^T for a single key (the library would sum a row otherwise for other R) */                \
+    fx_status prefix##dots(fx_backend *, fx_tensor s, fx_tensor q, fx_tensor k, float scale);                            \
     /* p[H,R,Tk] (row stride free) = softmax of s[H,R,Tk] f32 + bias; lse[H,R] or absent. first: number of row 0  \
      * among the Tq queries, which the bias[1 or H, Tq+Tk-1] counts from. Rows without a finite score: p = 0,     \
      * lse = -inf. */      \

@@ -70,7 +70,41 @@ fx_status softmax(fx_backend *be, fx_tensor p, fx_tensor lse, fx_tensor s, fx_te
     return FX_LAUNCH(be, grid, THREADS, THREADS / FX_WARP * sizeof(float), softmax_kernel<P>, a);
 }
 
+/* ---- scores of a single key: a warp per head of a query ---- */
+
+struct dots_args {
+    float *s;
+    const void *q, *k;
+    int64_t s_head, s_row, q_row, q_head, k_head, heads, items;
+    int n;
+    float scale;
+};
+
+enum { HEADS_PER_CTA = THREADS / FX_WARP };
+
+template <class T> FX_KERNEL FX_BOUNDS(THREADS) dots_kernel(dots_args a)
+{
+    const int64_t item = fx_cta() * HEADS_PER_CTA + fx_tid() / FX_WARP;
+    if (item >= a.items) return;
+    const int64_t row = item / a.heads, head = item % a.heads;
+    const T *q = (const T *)a.q + row * a.q_row + head * a.q_head, *k = (const T *)a.k + head * a.k_head;
+    float sum = 0;
+    for (int c = fx_tid() % FX_WARP; c < a.n; c += FX_WARP) sum += fx_get(q, c) * fx_get(k, c);
+    sum = fx_warp_sum(sum);
+    if (fx_tid() % FX_WARP == 0) a.s[head * a.s_head + row * a.s_row] = a.scale * sum;
+}
+
 } // namespace
+
+extern "C" fx_status FX_SLOT(dots)(fx_backend *be, fx_tensor s, fx_tensor q, fx_tensor k, float scale)
+{
+    const dots_args a = {(float *)s.data, q.data,      k.data,      s.stride[0], s.stride[1],
+                         q.stride[0],     q.stride[1], k.stride[1], q.shape[1],  q.shape[0] * q.shape[1],
+                         (int)q.shape[2], scale};
+    const fx_dim3 grid((unsigned)((a.items + HEADS_PER_CTA - 1) / HEADS_PER_CTA));
+    return q.dtype == FX_F32 ? FX_LAUNCH(be, grid, THREADS, 0, dots_kernel<float>, a)
+                             : FX_LAUNCH(be, grid, THREADS, 0, dots_kernel<uint16_t>, a);
+}
 
 extern "C" fx_status FX_SLOT(softmax)(fx_backend *be, fx_tensor p, fx_tensor lse, fx_tensor s, fx_tensor bias,
                                       int64_t first, int64_t queries)

@@ -77,8 +77,9 @@ float value(fx_tensor t, int64_t at)
     return t.dtype == FX_F32 ? ((const float *)t.data)[at] : fx_bf16_to_f32(((const uint16_t *)t.data)[at]);
 }
 
-fx_status scores(fx_backend *, fx_tensor s, fx_tensor q, fx_tensor k, float scale)
+fx_status scores(fx_backend *be, fx_tensor s, fx_tensor q, fx_tensor k, float scale)
 {
+    if (k.shape[0] == 1) return fx_twin_dots(be, s, q, k, scale);
     for (int64_t h = 0; h < s.shape[0]; h++)
         for (int64_t i = 0; i < s.shape[1]; i++)
             for (int64_t j = 0; j < s.shape[2]; j++) {
