@@ -11,6 +11,7 @@ struct fx_dnn_plan {
     fx_dnn_plan *next;
     cudnnBackendDescriptor_t plan;
     fx_dnn_name name;
+    size_t workspace; /* bytes */
     size_t key_bytes;
     unsigned char key[256];
 };
@@ -52,6 +53,17 @@ const fx_dnn_name *fx_dnn_named(const fx_dnn_plan *plan)
     return &plan->name;
 }
 
+/* Bytes; more than there are: the library does not say. */
+static size_t workspace_of(cudnnBackendDescriptor_t plan)
+{
+    int64_t bytes = 0, got = 0;
+    if (cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
+                                 &bytes) != CUDNN_STATUS_SUCCESS ||
+        bytes < 0)
+        return SIZE_MAX;
+    return (size_t)bytes;
+}
+
 /* Files the plan in the list; NULL: no memory. */
 static fx_dnn_plan *keep(fx_cuda *c, const fx_dnn_key *key, cudnnBackendDescriptor_t plan,
                          const fx_dnn_name *name)
@@ -62,7 +74,11 @@ static fx_dnn_plan *keep(fx_cuda *c, const fx_dnn_key *key, cudnnBackendDescript
         cudnnBackendDestroyDescriptor(plan);
         return NULL;
     }
-    *p = (fx_dnn_plan){.next = c->dnn_plans, .plan = plan, .name = *name, .key_bytes = key->bytes};
+    *p = (fx_dnn_plan){.next = c->dnn_plans,
+                       .plan = plan,
+                       .name = *name,
+                       .workspace = workspace_of(plan),
+                       .key_bytes = key->bytes};
     memcpy(p->key, key->data, key->bytes);
     c->dnn_plans = p;
     return p;
@@ -74,17 +90,13 @@ static const char kind[] = "cudnn";
 
 static bool restore(const fx_cuda *c, const char *json, size_t bytes, cudnnBackendDescriptor_t *plan)
 {
-    int64_t workspace = 0, got = 0;
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan) != CUDNN_STATUS_SUCCESS)
         return false;
     if (set_device(c, *plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP) ==
             FX_OK &&
         cudnnBackendSetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                                  (int64_t)bytes, json) == CUDNN_STATUS_SUCCESS &&
-        cudnnBackendFinalize(*plan) == CUDNN_STATUS_SUCCESS &&
-        cudnnBackendGetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
-                                 &workspace) == CUDNN_STATUS_SUCCESS &&
-        workspace <= (int64_t)c->workspace_bytes)
+        cudnnBackendFinalize(*plan) == CUDNN_STATUS_SUCCESS && workspace_of(*plan) <= c->workspace_bytes)
         return true;
     cudnnBackendDestroyDescriptor(*plan);
     return false;
@@ -144,16 +156,13 @@ static bool is_wanted(search *s, cudnnBackendDescriptor_t plan)
 static fx_status plan_of(search *s, cudnnBackendDescriptor_t config, cudnnBackendDescriptor_t *plan)
 {
     const fx_cuda *c = s->c;
-    int64_t workspace = 0, got = 0;
     cudnnBackendDescriptor_t p;
     *plan = NULL;
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &p));
     FX_TRY(set_device(c, p, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP));
     DNN_SET(p, EXECUTION_PLAN_ENGINE_CONFIG, BACKEND_DESCRIPTOR, 1, &config);
-    if (cudnnBackendFinalize(p) == CUDNN_STATUS_SUCCESS &&
-        cudnnBackendGetAttribute(p, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
-                                 &workspace) == CUDNN_STATUS_SUCCESS &&
-        workspace <= (int64_t)c->workspace_bytes && is_wanted(s, p))
+    if (cudnnBackendFinalize(p) == CUDNN_STATUS_SUCCESS && workspace_of(p) <= c->workspace_bytes &&
+        is_wanted(s, p))
         *plan = p;
     else
         cudnnBackendDestroyDescriptor(p);
@@ -325,12 +334,13 @@ fx_status fx_dnn_make(fx_cuda *c, const fx_dnn_key *key, const char *what, fx_dn
 
 fx_status fx_dnn_run(fx_backend *be, const fx_dnn_plan *plan, int n, const int64_t uid[], void *const data[])
 {
-    fx_cuda *c = fx_cuda_of(be);
+    const fx_cuda *c = fx_cuda_of(be);
+    void *const workspace = fx_cuda_own_workspace(c, plan->workspace);
     cudnnBackendDescriptor_t pack;
     FX_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
     DNN_SET(pack, VARIANT_PACK_UNIQUE_IDS, INT64, n, uid);
     DNN_SET(pack, VARIANT_PACK_DATA_POINTERS, VOID_PTR, n, data);
-    DNN_SET(pack, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, &c->workspace);
+    DNN_SET(pack, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, &workspace);
     FX_DNN(cudnnBackendFinalize(pack));
     FX_DNN(cudnnBackendExecute(c->dnn, plan->plan, pack));
     cudnnBackendDestroyDescriptor(pack);

@@ -203,6 +203,8 @@ fx_status fx_lt_run(const fx_cuda *c, const fx_lt_plan *p, const cublasLtMatmulA
     return FX_OK;
 }
 
+enum { COUNTERS = 256 }; /* bytes that a product may clear although it asks for none */
+
 fx_status fx_cuda_gemm(fx_backend *be, const fx_lt_key *key, float alpha, void *y, const void *x,
                        const void *w, const void *bias)
 {
@@ -211,7 +213,10 @@ fx_status fx_cuda_gemm(fx_backend *be, const fx_lt_key *key, float alpha, void *
     FX_TRY(plan_of(fx_cuda_of(be), key, &p));
     cublasLtMatmulHeuristicResult_t need;
     if (fx_cuda_recording(&c) && cublasLtMatmulAlgoCheck(c.lt, p->op, p->w, p->x, p->y, p->y, &p->algo,
-                                                         &need) == CUBLAS_STATUS_SUCCESS)
-        fx_cuda_own_workspace(&c, need.workspaceSize);
+                                                         &need) == CUBLAS_STATUS_SUCCESS) {
+        const size_t bytes = need.workspaceSize > COUNTERS ? need.workspaceSize : COUNTERS;
+        void *const own = fx_cuda_own_workspace(&c, bytes);
+        if (own != c.workspace) c.workspace = own, c.workspace_bytes = bytes;
+    }
     return fx_lt_run(&c, p, &p->algo, alpha, y, x, w, bias);
 }

@@ -149,8 +149,9 @@ extern const fx_recorder fx_cuda_recorder;
 fx_status fx_cuda_looks_open(fx_cuda *);
 void fx_cuda_looks_close(fx_cuda *);
 bool fx_cuda_recording(const fx_cuda *);
-/* While recording: a small workspace that no other call of the recording has, if that many bytes fit. */
-void fx_cuda_own_workspace(fx_cuda *, size_t bytes);
+/* While recording: a workspace of that many bytes that no other call of the recording has, if they are few; otherwise the
+ * state's, which all calls have one after the other. */
+void *fx_cuda_own_workspace(const fx_cuda *, size_t bytes);
 
 /* ---- attention.c: the plan of cuDNN's fused kernel, found or made; *out NULL: these operands take two products ---- */
 fx_status fx_cuda_attention_plan(fx_cuda *, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,

@@ -9,14 +9,15 @@
 
 #include "kernels/cuda/internal.h"
 
-/* cuBLASLt clears a counter in its workspace before many a product, by a memset that the product waits for: hundreds in a step.
- * While recording each product gets a workspace of its own, and one memset at the beginning clears them all. */
-enum { WORKSPACE = 256, WORKSPACES = 4096 }; /* bytes of one; how many */
+/* cuBLASLt and cuDNN clear a counter in their workspace before many a product and before attention, by a memset that the kernel
+ * waits for: hundreds in a step. While recording each call gets a workspace of its own, if it needs a small one, and one memset
+ * at the beginning clears them all. */
+enum { ALIGN = 256, LARGEST = 1 << 18, POOL = 16 << 20 }; /* bytes: where one begins, of one, of all */
 
 /* Memory that kernels write and that the host reads later. */
 struct fx_cuda_looks {
-    char *workspace; /* [WORKSPACES][WORKSPACE] on the device */
-    int taken;       /* by the recording at hand */
+    char *pool;   /* [POOL] on the device */
+    size_t taken; /* bytes of it, by the recording at hand */
     bool recording;
     int64_t *count; /* on the device */
     int64_t *slot;  /* [FX_RECORD_SLOTS] pinned host memory */
@@ -30,7 +31,7 @@ fx_status fx_cuda_looks_open(fx_cuda *c)
     c->looks = l;
     FX_CUDA(cudaMalloc((void **)&l->count, sizeof *l->count));
     FX_CUDA(cudaMemset(l->count, 0, sizeof *l->count));
-    FX_CUDA(cudaMalloc((void **)&l->workspace, WORKSPACES * WORKSPACE));
+    FX_CUDA(cudaMalloc((void **)&l->pool, POOL));
     FX_CUDA(cudaMallocHost((void **)&l->slot, FX_RECORD_SLOTS * sizeof *l->slot));
     for (int i = 0; i < FX_RECORD_SLOTS; i++)
         FX_CUDA(cudaEventCreateWithFlags(&l->arrived[i], cudaEventDisableTiming));
@@ -44,7 +45,7 @@ void fx_cuda_looks_close(fx_cuda *c)
     for (int i = 0; i < FX_RECORD_SLOTS; i++)
         if (l->arrived[i]) (void)cudaEventDestroy(l->arrived[i]);
     if (l->slot) (void)cudaFreeHost(l->slot);
-    if (l->workspace) (void)cudaFree(l->workspace);
+    if (l->pool) (void)cudaFree(l->pool);
     if (l->count) (void)cudaFree(l->count);
     free(l);
     c->looks = NULL;
@@ -55,11 +56,13 @@ bool fx_cuda_recording(const fx_cuda *c)
     return c->looks->recording;
 }
 
-void fx_cuda_own_workspace(fx_cuda *c, size_t bytes)
+void *fx_cuda_own_workspace(const fx_cuda *c, size_t bytes)
 {
-    if (bytes > WORKSPACE || c->looks->taken == WORKSPACES) return;
-    c->workspace = c->looks->workspace + WORKSPACE * c->looks->taken++;
-    c->workspace_bytes = WORKSPACE;
+    fx_cuda_looks *l = c->looks;
+    if (!l->recording || !bytes || bytes > LARGEST || POOL - l->taken < LARGEST) return c->workspace;
+    void *const own = l->pool + l->taken;
+    l->taken += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return own;
 }
 
 /* Other threads of this process may go on calling CUDA: only what this one does may break a recording. */
@@ -74,7 +77,7 @@ static fx_status begin(fx_backend *be)
 
 /* ---- one memset for all ---- */
 
-/* Does the node clear bytes of a small workspace, and nothing else? */
+/* Does the node clear bytes of the pool, and nothing else? */
 static bool clears_workspace(const fx_cuda_looks *l, cudaGraphNode_t node)
 {
     enum cudaGraphNodeType type;
@@ -82,8 +85,7 @@ static bool clears_workspace(const fx_cuda_looks *l, cudaGraphNode_t node)
     if (cudaGraphNodeGetType(node, &type) != cudaSuccess || type != cudaGraphNodeTypeMemset) return false;
     if (cudaGraphMemsetNodeGetParams(node, &p) != cudaSuccess) return false;
     const char *at = p.dst;
-    return at >= l->workspace && at < l->workspace + WORKSPACES * WORKSPACE && p.value == 0 &&
-           p.height == 1 && p.width * p.elementSize <= WORKSPACE;
+    return at >= l->pool && at < l->pool + l->taken && p.value == 0 && p.height == 1;
 }
 
 /* What came after the node comes after what was before it. Only plain edges, as a stream makes them. */
@@ -109,8 +111,7 @@ static bool simple(cudaGraphNode_t node)
 
 static fx_status clear_at_the_beginning(const fx_cuda_looks *l, cudaGraph_t graph)
 {
-    const struct cudaMemsetParams all = {
-        .dst = l->workspace, .elementSize = 1, .width = (size_t)l->taken * WORKSPACE, .height = 1};
+    const struct cudaMemsetParams all = {.dst = l->pool, .elementSize = 1, .width = l->taken, .height = 1};
     cudaGraphNode_t root[8], first;
     size_t n = 0;
     FX_CUDA(cudaGraphGetRootNodes(graph, NULL, &n));
@@ -156,8 +157,9 @@ static fx_status end(fx_backend *be, void **recording)
         st = fx_cuda_failed("cudaGraphInstantiate", cudaGetErrorString(cudaGetLastError()));
     (void)cudaGraphDestroy(graph);
     FX_TRY(st);
-    fx_log(FX_LOG_DETAIL, "recorded a step: %zu launches and copies, made ready in %.1f ms", nodes,
-           1e3 * (fx_now_s() - begin_s));
+    fx_log(FX_LOG_DETAIL,
+           "recorded a step: %zu launches and copies, %zu KiB of small workspaces, made ready in %.1f ms",
+           nodes, l->taken >> 10, 1e3 * (fx_now_s() - begin_s));
     *recording = exec;
     return FX_OK;
 }
