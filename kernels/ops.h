@@ -152,8 +152,8 @@ fx_status fx_attention(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor q, fx
                        fx_tensor bias, float scale);
 
 /* Merges attention over two disjoint key sets, in place into (o, lse): f32 (f64 in ref) o[T,H,D], lse[H,T];
- * o2[T,H,D] f32 (f64) or dtype, lse2 as lse. lse = -inf marks a part without keys. Budget: o: e|o| + 4 e (1 + |lse - lse2|) (w|o| +
- * w2|o2|), and a weight below 2^-126 may be 0; lse: e|lse| + 4 e (1 + |lse - lse2|). Ring attention (arXiv 2310.01889) */
+ * o2[T,H,D] f32 (f64) or dtype, lse2 as lse. lse = -inf marks a part without keys. Budget: o: e|o| + 4 e (1 + |lse - lse2|)
+ * (w|o| + w2|o2|), and a weight below 2^-126 may be 0; lse: e|lse| + 4 e (1 + |lse - lse2|). Ring attention (arXiv 2310.01889) */
 fx_status fx_attention_merge(fx_backend *, fx_tensor o, fx_tensor lse, fx_tensor o2, fx_tensor lse2);
 
 /* y[T,C] = (1 + scale[C]) * layernorm(x[T,C]) + shift[C]; x, shift, scale stream; y dtype. Two-pass variance.
