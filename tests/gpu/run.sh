@@ -91,8 +91,9 @@ if [ "$ranks" -gt 1 ] && [ "$devices" -ge "$ranks" ] && command -v mpirun >/dev/
     LIMIT=240 program selftest_flux mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" selftest \
         -m synthetic:flux-dev:1+2 -W 1024 -H 1024 --steps 2 --backend cuda
     # a rank that stops is named when the time is up, and all are gone
-    stopped() { # EXCHANGE
-        mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" generate -m synthetic:flux-dev:2+4 -W 1024 -H 1024 \
+    stopped() { # EXCHANGE; large enough that the steps are not over when rank 1 is found
+        rm -f "$report/never.png"
+        mpirun --oversubscribe --bind-to none -np "$ranks" "$build/fluxpar" generate -m synthetic:flux-dev:2+4 -W 2048 -H 2048 \
             --steps 1000 -p x -f --backend cuda --exchange "$1" --timeout 5 -o "$report/never.png" >"$report/stopped.log" 2>&1 &
         local job=$! victim="" i
         for i in $(seq 60); do
