@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/comm_fit.h"
 #include "parallel/comm_nccl.h"
-#include "runtime/core/log.h"
 
 fx_status fx_cuda_status(int error, const char *what)
 {
@@ -16,16 +16,11 @@ fx_status fx_cuda_status(int error, const char *what)
                                 : FX_FAIL(FX_EDEVICE, "%s: %s", what, cudaGetErrorString((cudaError_t)error));
 }
 
-typedef struct device_card {
-    char uuid[16], host[64], libraries[128];
-    int32_t rank, visible; /* visible: devices that the rank sees */
-} device_card;
-
-static fx_status describe_device(const fx_comm *c, device_card *out)
+static fx_status describe_device(const fx_comm *c, fx_device_card *out)
 {
     struct cudaDeviceProp prop;
     int device = 0, visible = 0;
-    *out = (device_card){.rank = c->world[c->rank]};
+    *out = (fx_device_card){.rank = c->world[c->rank]};
     FX_TRY(fx_cuda_status(cudaGetDevice(&device), "cudaGetDevice"));
     FX_TRY(fx_cuda_status(cudaGetDeviceProperties(&prop, device), "cudaGetDeviceProperties"));
     FX_TRY(fx_cuda_status(cudaGetDeviceCount(&visible), "cudaGetDeviceCount"));
@@ -38,40 +33,18 @@ static fx_status describe_device(const fx_comm *c, device_card *out)
     return FX_OK;
 }
 
-/* Two ranks on one device are slower than one, and NCCL refuses them with less to say; other libraries compute other bits. */
-static fx_status compare_devices(const device_card *a, const device_card *b)
+fx_status fx_cards_check(fx_comm *c, bool *alone)
 {
-    FX_CHECK(memcmp(a->uuid, b->uuid, sizeof a->uuid) != 0 || strcmp(a->host, b->host) != 0, FX_EDEVICE,
-             "ranks %d and %d are on the same device; start one rank per device (this node shows fewer "
-             "devices than it "
-             "has ranks), or use --backend cpu",
-             a->rank, b->rank);
-    FX_CHECK(!strcmp(a->libraries, b->libraries), FX_EDEVICE,
-             "rank %d runs with %s and rank %d with %s; install the same libraries on all nodes", a->rank,
-             a->libraries, b->rank, b->libraries);
-    return FX_OK;
-}
-
-fx_status fx_cards_check(fx_comm *c)
-{
-    device_card mine, *all = calloc((size_t)c->size, sizeof *all);
+    fx_device_card mine, *all = calloc((size_t)c->size, sizeof *all);
     size_t *where = calloc(2 * (size_t)c->size, sizeof *where);
-    bool alone = false; /* with its device, beside other ranks of its node */
     fx_status st =
         where && all ? describe_device(c, &mine) : FX_FAIL(FX_ENOMEM, "no memory for the ranks' devices");
+    *alone = false;
     for (int r = 0; !st && r < c->size; r++)
         where[r] = sizeof mine, where[c->size + r] = (size_t)r * sizeof mine;
     st = fx_comm_vote(c, st, NULL);
     if (!st) st = fx_comm_all_gather(c, &mine, all, where, where + c->size);
-    for (int a = 0; !st && a < c->size; a++)
-        for (int b = 0; !st && b < a; b++) {
-            st = compare_devices(&all[b], &all[a]);
-            alone = alone || (!strcmp(all[a].host, all[b].host) && all[a].visible == 1);
-        }
-    if (!st && alone && c->rank == 0)
-        fx_log(FX_LOG_WARN, "ranks see one device each and may not reach each other's memory over NVLink; "
-                            "let every rank see all "
-                            "devices of its node (CUDA_VISIBLE_DEVICES, Slurm's --gpus-per-task)");
+    if (!st) st = fx_cards_fit(all, c->size, alone);
     free(where);
     free(all);
     return fx_comm_vote(c, st, NULL);

@@ -11,8 +11,8 @@ extern "C" {
 
 /* FX_EDEVICE, with CUDA's text, for any cudaError_t but success. */
 fx_status fx_cuda_status(int error, const char *what);
-/* Collective: FX_EDEVICE where two ranks share a device or run with different libraries. */
-fx_status fx_cards_check(fx_comm *);
+/* Collective, the same answer on all ranks: do they fit together (comm_fit.h)? */
+fx_status fx_cards_check(fx_comm *, bool *alone);
 /* Collective, the same answer on all ranks: one running system, within which CUDA's handles of memory (IPC) have a meaning. */
 fx_status fx_cards_one_node(fx_comm *, bool *one);
 

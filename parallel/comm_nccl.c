@@ -187,7 +187,6 @@ static fx_status start_nccl(fx_comm *c, rows_transport *t)
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     ncclResult_t r = ncclSuccess;
     memset(&id, 0, sizeof id);
-    setenv("NCCL_NVLS_ENABLE", "0", 0); /* multicast: nothing here uses it, and some machines lack it */
     if (c->rank == 0) r = ncclGetUniqueId(&id);
     FX_TRY(fx_comm_vote(c, r == ncclSuccess ? FX_OK : nccl_error(NULL, r, "ncclGetUniqueId"), NULL));
     FX_TRY(fx_comm_broadcast(c, 0, &id, sizeof id));
@@ -207,6 +206,7 @@ static const fx_comm_ops rows_ops = {.name = "nccl",
 
 static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
 {
+    bool alone;
     t->be = be;
     t->compute = fx_device_stream(be);
     fx_status st = make_events(t);
@@ -214,9 +214,11 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     if (!st && !t->peer) st = FX_FAIL(FX_ENOMEM, "no memory for a communicator");
     FX_TRY(fx_comm_vote(c, st, NULL));
     if (c->size == 1) return FX_OK;
-    FX_TRY(fx_cards_check(c));
+    /* before NCCL's first call: multicast, which nothing here uses; where it is broken it can take the node's devices with it */
+    setenv("NCCL_NVLS_ENABLE", "0", 1);
+    FX_TRY(fx_cards_check(c, &alone));
     FX_TRY(fx_comm_vote(c, start_nccl(c, t), NULL));
-    FX_TRY(fx_reach_open(c, t->nccl, want, t->compute, t->wire, &t->way));
+    FX_TRY(fx_reach_open(c, t->nccl, want, alone, t->compute, t->wire, &t->way));
     if (t->way.kernels) c->rows->reach = fx_peers_reach(t->way.peers);
     return FX_OK;
 }

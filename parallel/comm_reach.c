@@ -9,7 +9,7 @@
 #include "parallel/comm_cards.h"
 
 /* Rank 0's environment is that of all. */
-static fx_status learn(fx_comm *host, fx_way_facts *f)
+static fx_status learn(fx_comm *host, bool alone, fx_way_facts *f)
 {
     const char *text = getenv("FLUXPAR_WINDOWS");
     int32_t force = text && !strcmp(text, "1");
@@ -18,6 +18,7 @@ static fx_status learn(fx_comm *host, fx_way_facts *f)
     FX_TRY(fx_cards_one_node(host, &one));
     f->force_windows = force != 0;
     if (!one) f->no_ipc = "more than one node";
+    f->alone = one && alone;
     return FX_OK;
 }
 
@@ -45,13 +46,13 @@ static fx_status try_way(search *s, fx_open_way *w, fx_way *way)
     return FX_OK;
 }
 
-fx_status fx_reach_open(fx_comm *host, struct ncclComm *nccl, fx_wire want, void *compute, void *wire,
-                        fx_open_way *out)
+fx_status fx_reach_open(fx_comm *host, struct ncclComm *nccl, fx_wire want, bool alone, void *compute,
+                        void *wire, fx_open_way *out)
 {
     search s = {.host = host, .nccl = nccl, .compute = compute, .wire = wire};
     fx_way way = FX_WAY_NCCL;
     s.facts = (fx_way_facts){.want = want, .ranks = fx_comm_size(host)};
-    if (want != FX_WIRE_NCCL) FX_TRY(learn(host, &s.facts));
+    if (want != FX_WIRE_NCCL) FX_TRY(learn(host, alone, &s.facts));
     while (want != FX_WIRE_NCCL && !out->peers) {
         FX_TRY(try_way(&s, out, &way));
         if (way == FX_WAY_NCCL) break;

@@ -32,6 +32,12 @@ fx_status fx_way_choose(const fx_way_facts *f, fx_way *way, char why[FX_WAY_TEXT
         say_why(f, why);
     FX_CHECK(*way != FX_WAY_NCCL || !f->force_windows, FX_EDEVICE,
              "FLUXPAR_WINDOWS=1: NCCL has no windows for these ranks: %s; unset it", why);
+    FX_CHECK(*way != FX_WAY_NCCL || !f->alone, FX_EDEVICE,
+             "ranks see one device each and cannot write into each other's memory over NVLink: %s; let every "
+             "rank see "
+             "all devices of its node (CUDA_VISIBLE_DEVICES, Slurm's --gpus-per-task), or go on with "
+             "--exchange nccl",
+             why);
     FX_CHECK(*way != FX_WAY_NCCL || f->want == FX_WIRE_AUTO, FX_EDEVICE,
              "--exchange %s: a device of these ranks cannot write into another's memory: %s; use "
              "--exchange nccl",

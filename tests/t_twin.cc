@@ -221,10 +221,29 @@ void a_bit_changes_the_digest()
     T_CHECK(first != other, "two words may change places");
 }
 
+/* What a device is refused by: the build's list of architectures. */
+void archs_decide()
+{
+    const struct {
+        const char *archs;
+        std::vector<int> runs, not_;
+    } each[] = {{"90a,100a", {90, 100}, {75, 80, 86, 89, 91, 101, 103, 120}},
+                {"90a,100a,103a,120a,90-virtual", {90, 100, 103, 110, 120, 121}, {70, 80, 89}},
+                {"90-real,100f", {90, 91, 100, 103}, {89, 88, 110, 120}},
+                {"103f", {103, 109}, {100, 113}},
+                {"80", {80, 86, 90, 100}, {75}},
+                {"", {}, {90}}};
+    for (const auto &e : each) {
+        for (int sm : e.runs) T_CHECK(fx_cuda_has_code(e.archs, sm), "'%s' has no code for %d", e.archs, sm);
+        for (int sm : e.not_) T_CHECK(!fx_cuda_has_code(e.archs, sm), "'%s' has code for %d", e.archs, sm);
+    }
+}
+
 } // namespace
 
 int main()
 {
+    archs_decide();
     right_kernels();
     races_show();
     far_stores_need_fences();

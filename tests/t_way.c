@@ -1,5 +1,6 @@
 /* By which way rows go between devices: every combination of what is asked for and what the machine has, against a table; what
- * a user is told. Decisions only; no device is needed. */
+ * a user is told. Before that: do the ranks' devices fit together? Decisions only; no device is needed. */
+#include "parallel/comm_fit.h"
 #include "parallel/comm_way.h"
 #include "tests/test.h"
 
@@ -52,7 +53,8 @@ static fx_way_facts facts_of(const machine *m, fx_wire want, bool force)
                           .no_ipc = m->no_ipc,
                           .no_windows = m->no_windows,
                           .ranks = m->ranks,
-                          .team = m->team};
+                          .team = m->team,
+                          .alone = false};
 }
 
 static void check_choice(const machine *m, fx_wire want, bool force, int expected)
@@ -88,12 +90,88 @@ static void check_long_reasons(void)
                             .no_ipc = all,
                             .no_windows = all,
                             .ranks = 2,
-                            .team = 0};
+                            .team = 0,
+                            .alone = false};
     T_CHECK(fx_way_choose(&f, &way, why) == FX_OK && strlen(why) == 100 + 2 + 120, "%zu bytes", strlen(why));
+}
+
+/* Ranks that see one device each: no fault where they reach each other all the same or NCCL was asked for; never silently by
+ * NCCL. */
+static void check_alone(void)
+{
+    char why[FX_WAY_TEXT];
+    fx_way way;
+    for (int m = 0; m < 4; m++)
+        for (int w = 0; w < 4; w++) {
+            fx_way_facts f = facts_of(&machines[m], wire[w], false);
+            f.alone = true;
+            const fx_status st = fx_way_choose(&f, &way, why);
+            const int expected = wanted[m][w][0];
+            const bool lost = expected == NO || (expected == FX_WAY_NCCL && wire[w] != FX_WIRE_NCCL);
+            T_CHECK(st == (lost ? FX_EDEVICE : FX_OK) && (lost || (int)way == expected),
+                    "alone: %s, wire %d: %d", machines[m].what, (int)wire[w], (int)st);
+            T_CHECK(!lost ||
+                        (strstr(fx_error(), "see one device each") &&
+                         strstr(fx_error(), "no handles; old NCCL") &&
+                         strstr(fx_error(), "CUDA_VISIBLE_DEVICES") && strstr(fx_error(), "--exchange nccl")),
+                    "alone: '%s'", fx_error());
+        }
+}
+
+/* ---- do they fit ---- */
+
+static fx_device_card card(int rank, const char *host, int device, int visible)
+{
+    fx_device_card c = {.rank = rank, .visible = visible};
+    snprintf(c.host, sizeof c.host, "%s", host);
+    snprintf(c.libraries, sizeof c.libraries, "CUDA 13.0, NCCL 2.28.9");
+    c.uuid[15] = (char)device; /* differs at the end only, behind zeros */
+    return c;
+}
+
+static void check_fit(const char *what, const fx_device_card all[], int n, bool want_alone,
+                      const char *refused)
+{
+    bool alone = !want_alone;
+    const fx_status st = fx_cards_fit(all, n, &alone);
+    if (refused)
+        T_CHECK(st == FX_EDEVICE && !strcmp(fx_error(), refused), "%s: %d, '%s'", what, (int)st,
+                st ? fx_error() : "");
+    else
+        T_CHECK(st == FX_OK && alone == want_alone, "%s: %d, alone %d", what, (int)st, alone);
+}
+
+static void check_fits(void)
+{
+    fx_device_card c[4] = {card(0, "a", 1, 2), card(1, "a", 2, 2), card(2, "b", 3, 2), card(3, "b", 4, 2)};
+    check_fit("two nodes of two", c, 4, false, NULL);
+    check_fit("one rank", c, 1, false, NULL);
+    c[3].visible = 1;
+    check_fit("the last sees itself only", c, 4, true, NULL);
+    check_fit("ranks beside it", c, 3, false, NULL);
+    c[3].visible = 2, c[2].visible = 1;
+    check_fit("the first of a node sees itself only", c, 4, true, NULL);
+    check_fit("a node of one", c, 3, false, NULL);
+    c[2].visible = 2;
+    c[3].uuid[15] = 1;
+    check_fit("the same device of another node: containers may count alike", c, 4, false, NULL);
+    c[3].uuid[15] = 3;
+    check_fit("two on one device", c, 4, false,
+              "ranks 2 and 3 are on the same device; start one rank per device (this node shows fewer "
+              "devices than it "
+              "has ranks), or use --backend cpu");
+    c[3].uuid[15] = 4;
+    snprintf(c[3].libraries, sizeof c[3].libraries, "CUDA 13.0, NCCL 2.28.8");
+    check_fit(
+        "other libraries", c, 4, false,
+        "rank 0 runs with CUDA 13.0, NCCL 2.28.9 and rank 3 with CUDA 13.0, NCCL 2.28.8; install the same "
+        "libraries on all nodes");
 }
 
 int main(void)
 {
+    check_fits();
+    check_alone();
     for (int m = 0; m < MACHINES; m++)
         for (int w = 0; w < 4; w++)
             for (int force = 0; force < 2; force++)

@@ -183,18 +183,6 @@ static const fx_ops cuda_ops = {
 
 /* ---- open ---- */
 
-/* Of the build's list, as CMake spells it: 90a runs on 9.0 alone, 90-real on 9.x, 90-virtual and 90 from there on. */
-static bool has_code(int sm)
-{
-    for (const char *p = FX_CUDA_ARCHS_TEXT; p && *p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
-        char *rest;
-        const int n = (int)strtol(p, &rest, 10);
-        const bool only = *rest == 'a', real = !strncmp(rest, "-real", 5);
-        if (only ? sm == n : sm >= n && (!real || sm / 10 == n / 10)) return true;
-    }
-    return false;
-}
-
 static fx_status check_device(int device, struct cudaDeviceProp *prop)
 {
     int count = 0;
@@ -203,7 +191,7 @@ static fx_status check_device(int device, struct cudaDeviceProp *prop)
              e == cudaSuccess ? "the driver shows none" : cudaGetErrorString(e));
     FX_CHECK(device >= 0 && device < count, FX_EDEVICE, "CUDA device %d of %d does not exist", device, count);
     FX_CUDA(cudaGetDeviceProperties(prop, device));
-    FX_CHECK(has_code(10 * prop->major + prop->minor), FX_EDEVICE,
+    FX_CHECK(fx_cuda_has_code(FX_CUDA_ARCHS_TEXT, 10 * prop->major + prop->minor), FX_EDEVICE,
              "%s has compute capability %d.%d and this build has code for " FX_CUDA_ARCHS_TEXT
              "; build with -DFX_CUDA_ARCHS=all (9.0 and later); " FX_CUDA_INSTEAD,
              prop->name, prop->major, prop->minor);

@@ -68,6 +68,10 @@ void *fx_twin_small(fx_backend *, size_t bytes);
 /* The tensor can be read four neighbours at a time: last dimension dense and a multiple of 4, rows aligned to it. */
 bool fx_in_packs(fx_tensor);
 
+/* A device of compute capability sm / 10 . sm % 10 runs code for this list, as CMake spells it: 90a is for 9.0 alone, 100f and
+ * 100-real for 10.x, 90-virtual and 90 for all from there on. */
+bool fx_cuda_has_code(const char *archs, int sm);
+
 #ifdef __cplusplus
 }
 #endif
