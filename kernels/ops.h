@@ -270,7 +270,7 @@ fx_status fx_device_no_room(size_t bytes, const char *why);
 void *fx_device_stream(const fx_backend *); /* the cudaStream_t that the ops run in; NULL: no device */
 /* Devices that "cuda:N" can open; 0: none (why: fx_error); -1: no such backend is built in. */
 int fx_device_count(void);
-/* "CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0" as linked, or NULL. */
+/* "code for 90a,100a, CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0" as linked, or NULL. */
 const char *fx_device_libraries(void);
 /* The f32 vector at `device` holds host[n] from now on and will not change (a bias or norm weight). */
 fx_status fx_device_constant(fx_backend *, const void *device, const float *host, int64_t n);

@@ -66,7 +66,12 @@ fx_status fx_recipe_backend(fx_comm *comm, int ranks, int nodes, fx_options *o)
     if (devices == 0 && !only && fx_comm_rank(comm) == 0)
         fx_log(FX_LOG_NOTE, "no GPU is used: %s", fx_error());
     FX_TRY(fx_comm_all_reduce_i64(comm, FX_MIN, &devices, 1));
-    const bool enough = devices > 0 && devices >= (ranks + nodes - 1) / nodes;
+    const int each = (ranks + nodes - 1) / nodes;
+    const bool enough = devices > 0 && devices >= each;
+    if (devices > 0 && !enough && !only && fx_comm_rank(comm) == 0)
+        fx_log(FX_LOG_NOTE,
+               "no GPU is used: a node has %d ranks and %lld usable device%s; start one rank per device",
+               each, (long long)devices, devices == 1 ? "" : "s");
     o->backend = enough || only ? "cuda" : fx_backend_auto();
     return FX_OK;
 }

@@ -44,6 +44,7 @@ AREAS = [
         ("parallel/layout.c", "layout"),
         ("parallel/mesh.c", "layout"),
         ("parallel/comm_way.c", "way"),
+        ("parallel/comm_fit.c", "way"),
         ("parallel/exchange.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/ulysses.c", "shard 3; shard 4; mesh 4 h24dev"),
         ("parallel/ring.c", "shard 3; shard 4; mesh 4 h24dev"),

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* device: ordinal among those the process sees. FX_EDEVICE: no driver, no such device, or an architecture this build
+/* device: number among those that the process sees and this build has code for. FX_EDEVICE: no driver, no such device, or an architecture this build
  * has no code for; the text says which and what to do. FX_EINVAL: dtype. */
 fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
 /* The same for data in host memory: every op copies to the device and back through a pool of that many bytes. For tests
@@ -31,7 +31,8 @@ void *fx_cuda_stream_of(const fx_backend *); /* its cudaStream_t */
 fx_status fx_cuda_keep_bias(fx_backend *, const void *device, const float *host, int64_t n);
 /* Devices of a supported architecture; 0 without a driver (why: fx_error). */
 int fx_cuda_devices(void);
-const char *fx_cuda_libraries(void); /* "CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0": needs no device */
+/* "code for 90a,100a, CUDA 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0": needs no device */
+const char *fx_cuda_libraries(void);
 const char *
 fx_cuda_describe(const fx_backend *); /* "NVIDIA H100 80GB HBM3, sm_90, cuBLASLt 13.1, cuDNN 9.19" */
 

@@ -208,6 +208,17 @@ int fx_cuda_devices(void)
     return usable;
 }
 
+/* Beside devices that this build has no code for; with fewer than that, the number as it is: check_device says why not. */
+static int ordinal_of(int nth)
+{
+    struct cudaDeviceProp prop;
+    int count = 0, usable = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+    for (int d = 0; d < count; d++)
+        if (check_device(d, &prop) == FX_OK && usable++ == nth) return d;
+    return nth;
+}
+
 static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
 {
     FX_CUDA(cudaSetDevice(c->device));
@@ -233,6 +244,7 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
     *out = NULL;
     FX_CHECK(dtype == FX_BF16, FX_EINVAL, "the cuda backend computes in bf16; not in %s",
              fx_dtype_name(dtype));
+    device = ordinal_of(device);
     FX_TRY(check_device(device, &prop));
     fx_backend *be = calloc(1, sizeof *be);
     fx_cuda *c = calloc(1, sizeof *c);
@@ -258,13 +270,14 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
 
 const char *fx_cuda_libraries(void)
 {
-    static char text[96];
+    static char text[192];
     int runtime = 0;
     const size_t lt = cublasLtGetVersion(), dnn = cudnnGetVersion();
     (void)cudaRuntimeGetVersion(&runtime);
-    snprintf(text, sizeof text, "CUDA %d.%d, cuBLASLt %zu.%zu.%zu, cuDNN %zu.%zu.%zu", runtime / 1000,
-             runtime / 10 % 100, lt / 10000, lt / 100 % 100, lt % 100, dnn / 10000, dnn / 100 % 100,
-             dnn % 100);
+    snprintf(text, sizeof text,
+             "code for " FX_CUDA_ARCHS_TEXT ", CUDA %d.%d, cuBLASLt %zu.%zu.%zu, cuDNN %zu.%zu.%zu",
+             runtime / 1000, runtime / 10 % 100, lt / 10000, lt / 100 % 100, lt % 100, dnn / 10000,
+             dnn / 100 % 100, dnn % 100);
     return text;
 }
 
