@@ -59,7 +59,7 @@ includes() {
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
-        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
+        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
         only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
         only["^hwloc"] = "^launch/bind\\.c$"
         only["^jansson"] = "^(runtime/io|runtime/text|launch|tests)/"
@@ -125,6 +125,30 @@ includes "$root_dir" >"$work/found"
 none "includes point down, libraries are seen by their own folder only" "$work/found"
 configured "$root_dir" >"$work/found"
 none "FX_HAVE_* in the two registries only" "$work/found"
+
+# ---- kernels ----
+
+# direct DIR: CUDA's words in kernels, other than in device.cuh, whose words have a twin for the CPU; kernels elsewhere. Only NCCL's
+# own addresses are read in a kernel that runs on a GPU alone.
+words='threadIdx|blockIdx|blockDim|gridDim|warpSize|__[a-z]+__\b|__(sync|shfl|threadfence|nanosleep|ldg|ballot|any|all|f(mul|add)_rn)[a-z_]*|'
+words+='atomic[A-Z][A-Za-z]*|\basm\b|\bclock(64)?\(|#[[:space:]]*pragma|cooperative_groups|dim3\b|cuda[A-Z][A-Za-z]*'
+direct() {
+    (cd "$1" && grep -nE "<<<|(^|[^A-Za-z0-9_])($words)" kernels/cuda/*.cu kernels/cuda/*.cuh | grep -v '^kernels/cuda/device\.cuh:' |
+        grep -vE '__(restrict|attribute|VA_ARGS)__|fx_dim3' && true
+        find . -name '*.cu' | sed 's#^\./##' | grep -vE '^kernels/cuda/|^parallel/comm_lsa\.cu$|^build')
+}
+plant kernels/cuda/device.cuh '__syncthreads();'
+plant kernels/cuda/good.cu '#include "kernels/cuda/device.cuh"' 'FX_KERNEL f(int *p) { fx_barrier(); p[fx_tid()] = 0; fx_dim3 grid(1); }'
+direct "$work/bad" >"$work/found"
+found "kernels through device.cuh" "$work/found" 0
+plant kernels/cuda/bad.cu '__shared__ int x;' '__syncthreads();' 'int i = threadIdx.x;' 'f<<<1, 1>>>(p);' 'atomicAdd(p, 1);' 'asm volatile("");' \
+    '#pragma unroll' '__threadfence_system();' 'cudaMalloc(p);' 'v = __shfl_xor_sync(m, v, 1);' 't = clock64();' 'x = __nanosleep(1);'
+plant runtime/own.cu 'int x;'
+direct "$work/bad" >"$work/found"
+found "kernels past device.cuh" "$work/found" 13
+rm "$work"/bad/kernels/cuda/{bad,good}.cu "$work/bad/runtime/own.cu"
+direct "$root_dir" >"$work/found"
+none "kernels use CUDA through kernels/cuda/device.cuh only, so that they run on the CPU too" "$work/found"
 
 # ---- headers alone ----
 

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* device: number among those that the process sees and this build has code for. FX_EDEVICE: no driver, no such device, or an architecture this build
- * has no code for; the text says which and what to do. FX_EINVAL: dtype. */
+/* device: number among those that the process sees and this build has code for. FX_EDEVICE: no driver, no such device, or an
+ * architecture this build has no code for; the text says which and what to do. FX_EINVAL: dtype. */
 fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out);
 /* The same for data in host memory: every op copies to the device and back through a pool of that many bytes. For tests
  * (backend "cuda-staged"). */

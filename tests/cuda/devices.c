@@ -1,6 +1,6 @@
-/* Devices that are not there, for what a user is told of them (tests/sh_devices.sh): loaded before CUDA's runtime, it lists those of
- * FX_DEVICES ("A100:80,H100:90": names and ten times the compute capability; "": a driver without devices) and refuses to use any,
- * saying which one was asked for. Nothing is computed. */
+/* Devices that are not there, for what a user is told of them (tests/sh_devices.sh): loaded before CUDA's runtime, it lists those
+ * of FX_DEVICES ("A100:80,H100:90": names and ten times the compute capability; "": a driver without devices) and refuses to use
+ * any, saying which one was asked for. Nothing is computed. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
