@@ -1,6 +1,7 @@
 /* Sharding against one rank, for every mesh of this rank count and both layouts: attention (here), whole blocks
  * (shard/blocks.c), the VAE by rows (shard/vae.c), attention by kernels (shard/window.c). check_shard [quick|all]
- * [attention|window|blocks|vae]; quick takes about a third of the cases. Run under mpirun by tests/sh_mpi.sh.
+ * [every|attention|window|blocks|vae] [BACKEND]; quick takes about a third of the cases. BACKEND: in the CPU backend's place, for
+ * data in host memory: twin, cuda-staged. Run under mpirun by tests/sh_mpi.sh, and on GPUs by tests/gpu/run.sh.
  *
  * Attention: every rank computes the whole alone, then all do it together, with odd and empty row counts and
  * three blocks in a row (a buffer used too early shows). Exact meshes must give the same bits. The one-rank
@@ -10,6 +11,8 @@
 #include "tests/shard/shard.h"
 
 void *shard_arena;
+shard_subject shard_subjects[2] = {{"cpu", FX_F32}, {"cpu", FX_BF16}};
+int shard_subjects_count = 2;
 
 enum { BLOCKS = 3, DIM = 16, SPARE = 8 /* columns beside q, k, v, as in a single block */ };
 
@@ -307,10 +310,8 @@ static void test_attention(fx_comm *comm, bool quick)
     T_OK(fx_comm_open("self", 60, &self));
     test_formula(self);
     fx_comm_close(&self);
-    if (strstr(fx_backend_list(), "cpu")) {
-        test_backend(comm, "cpu", FX_F32, quick);
-        test_backend(comm, "cpu", FX_BF16, quick);
-    }
+    for (int k = 0; k < shard_subjects_count; k++)
+        test_backend(comm, shard_subjects[k].backend, shard_subjects[k].dtype, quick);
     test_backend(comm, "ref", FX_F32, true);
 }
 
@@ -323,7 +324,12 @@ int main(int argc, char **argv)
         return 2;
     }
     const bool quick = argc > 1 && !strcmp(argv[1], "quick");
-    const char *part = argc > 2 ? argv[2] : "";
+    const char *part = argc > 2 && strcmp(argv[2], "every") ? argv[2] : "";
+    if (argc > 3) {
+        shard_subjects[0] = (shard_subject){argv[3], FX_BF16};
+        shard_subjects_count = 1;
+    } else if (!strstr(fx_backend_list(), "cpu"))
+        shard_subjects_count = 0;
     if (!*part || !strcmp(part, "attention")) test_attention(comm, quick);
     if (!*part || !strcmp(part, "window")) test_window(comm, quick);
     if (!*part || !strcmp(part, "blocks")) test_blocks(comm, quick);

@@ -49,6 +49,14 @@ for p in 1 2 3 4 5 6 7 8; do
     [ $? = 0 ] && verdict 1 || verdict 0 "t_slabs on $p ranks"
 done
 
+# The CUDA backend's kernels on the CPU in place of the CPU backend: as slow as they are there.
+if [ -n "$FX_LONG" ]; then
+    for part in attention blocks vae; do
+        start 3 "$shard" quick $part twin
+        [ $? = 0 ] && verdict 1 || verdict 0 "check_shard $part on 3 ranks, CUDA's kernels"
+    done
+fi
+
 for p in 2 3 5; do
     start $p "$build/tests/t_store_device"
     [ $? = 0 ] && verdict 1 || verdict 0 "t_store_device on $p ranks"

@@ -251,7 +251,7 @@ typedef struct shape {
 /* 11, 13, 49 and 23 rows: odd, and no multiple of 2 to 8 (49: of 7); 3 and 1 + 3: ranks without rows. */
 static const shape shapes[] = {{13, 1, 23}, {11, 7, 7}, {3, 5, 5}, {1, 3, 1}};
 
-/* One shape on ref and on the cpu backend in both dtypes; f64: E of each against ref on one rank. */
+/* One shape on ref and on the subjects; f64: E of each against ref on one rank. */
 static void test_shape(fx_comm *comm, fx_comm *self, const model m[3], int models, const shape *s)
 {
     const int64_t rows[FX_SEGMENTS] = {s->text, s->height * s->width, 0}, all = rows[0] + rows[1];
@@ -283,14 +283,15 @@ void test_blocks(fx_comm *comm, bool quick)
     /* Together they have every ulysses of 1 to 8 ranks. */
     static const int heads[] = {24, 10, 14}, dims[] = {8, 16, 8};
     const int ranks = fx_comm_size(comm), best = ranks == 5 ? 1 : ranks == 7 ? 2 : 0;
-    const int models = strstr(fx_backend_list(), "cpu") ? 3 : 1;
+    const int models = 1 + shard_subjects_count;
     fx_comm *self;
     T_OK(fx_comm_open("self", 60, &self));
     for (int h = 0; h < 3; h++) {
         model m[3] = {0};
         if (quick && h != best) continue;
         for (int k = 0; k < models; k++)
-            T_OK(open_model(k ? "cpu" : "ref", k == 2 ? FX_BF16 : FX_F32, heads[h], dims[h], &m[k]));
+            T_OK(open_model(k ? shard_subjects[k - 1].backend : "ref",
+                            k ? shard_subjects[k - 1].dtype : FX_F32, heads[h], dims[h], &m[k]));
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
             if (!quick || (int)i == ranks % 2 || i == 3) test_shape(comm, self, m, models, &shapes[i]);
         for (int k = 0; k < models; k++) close_model(&m[k]);

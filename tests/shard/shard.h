@@ -22,6 +22,14 @@ double *shard_run(fx_backend *be, fx_comm *comm, shard_graph graph, const void *
 /* Rows (of the width of a rank's heads) that a rank sends in one block. */
 uint64_t shard_rows_sent(const fx_layout *, const fx_mesh *, int me, bool exact);
 
+/* What runs beside ref: the CPU backend in both dtypes, where it is built in, or the backend that was named, in bf16. */
+typedef struct shard_subject {
+    const char *backend;
+    fx_dtype dtype;
+} shard_subject;
+extern shard_subject shard_subjects[2];
+extern int shard_subjects_count;
+
 /* One line per kind of case; quick: about a third. Collective. */
 void test_blocks(fx_comm *comm, bool quick);
 void test_vae(fx_comm *comm, bool quick);

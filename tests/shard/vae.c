@@ -143,10 +143,8 @@ void test_vae(fx_comm *comm, bool quick)
     fx_comm *self;
     T_OK(fx_comm_open("self", 60, &self));
     for (int i = 0; i < 3; i++) {
-        if (strstr(fx_backend_list(), "cpu")) {
-            test_config(comm, self, "cpu", FX_F32, &configs[i], quick);
-            test_config(comm, self, "cpu", FX_BF16, &configs[i], quick);
-        }
+        for (int k = 0; k < shard_subjects_count; k++)
+            test_config(comm, self, shard_subjects[k].backend, shard_subjects[k].dtype, &configs[i], quick);
         if (!quick || i == 1) test_config(comm, self, "ref", FX_F32, &configs[i], true);
     }
     fx_comm_close(&self);
