@@ -1,5 +1,6 @@
 /* One trial: plan (touches nothing, sizes the arena exactly), backend, ref, judgement; then the same on one
- * thread, cut by rows into three calls, which must give the same bytes. */
+ * thread, cut by rows into calls of one row, an eighth (576 of 4608: a rank of eight) and the rest, which must give the same
+ * bytes. */
 #include "tests/ops/ops_test.h"
 
 #include <stdio.h>
@@ -23,14 +24,14 @@ static void cut_rows(const trial *t, int64_t begin, int64_t count, fx_tensor par
         if (t->arg[a].split_dim >= 0) part[a] = fx_slice(part[a], t->arg[a].split_dim, begin, count);
 }
 
-/* The whole in one call, or (whole NULL) rows in three. */
+/* The whole in one call, or (whole NULL) rows in up to four. */
 static fx_status call(fx_backend *be, const trial *t, const fx_weight *w, const fx_tensor whole[])
 {
     fx_tensor part[MAX_OPERANDS];
     trial sub;
     if (whole) return t->def->call(be, t, w, whole);
-    const int64_t n = t->split_rows, cuts[] = {0, 1, n / 2 + 1, n};
-    for (int i = 0; i < 3; i++) {
+    const int64_t n = t->split_rows, cuts[] = {0, 1, n / 8 + 1, n / 2 + 1, n};
+    for (int i = 0; i < 4; i++) {
         if (cuts[i + 1] <= cuts[i]) continue;
         cut_rows(t, cuts[i], cuts[i + 1] - cuts[i], part, &sub);
         FX_TRY(t->def->call(be, &sub, w, part));
@@ -62,7 +63,7 @@ out:
     return st;
 }
 
-/* Rows cut into three calls on one thread give the bytes of the whole. */
+/* Rows cut into several calls on one thread give the bytes of the whole. */
 static bool split_agrees(trial *t)
 {
     unsigned char *whole[MAX_OPERANDS];
