@@ -1,6 +1,6 @@
-/* How far two pictures are apart: tool_pictures A.png B.png [LEAST]   prints the largest and the mean difference of their values and
- * the ratio of signal to noise (PSNR, dB; 99: equal). Exit 0; 1: less than LEAST dB, or of different sizes; 2: usage, no picture.
- * Run by tests/gpu/run.sh for a picture of a GPU beside the CPU's, by sh_bench for pictures that are known. */
+/* How far two pictures are apart: tool_pictures A.png B.png [LEAST]   prints the largest and the mean difference of their values
+ * and the ratio of signal to noise (PSNR, dB; 99: equal). Exit 0; 1: less than LEAST dB, or of different sizes; 2: usage, no
+ * picture. Run by tests/gpu/run.sh: a picture of a GPU beside the CPU's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
