@@ -24,7 +24,7 @@ static double compare(const uint8_t *a, const uint8_t *b, size_t n)
 
 int main(int argc, char **argv)
 {
-    int width[2], height[2];
+    int width[2] = {0, 0}, height[2] = {0, 0};
     uint8_t *rgb[2] = {NULL, NULL};
     int rc = argc < 3 || argc > 4 ? 2 : 0;
     if (rc) printf("usage: tool_pictures A.png B.png [LEAST]\n");
