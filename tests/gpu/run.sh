@@ -131,6 +131,7 @@ else skip sanitizer "compute-sanitizer is not installed"; fi
 # A rank that stops or is killed is named, and all are gone. lost SIGNAL WORDS EXCHANGE
 lost() {
     local job victim="" i log=$report/lost.log
+    rm -f "$report/never.png"
     start "$ranks" "$fluxpar" generate "${large[@]}" --steps 1000 -p x -f --backend "$backend" --exchange "$3" --timeout "$patience" \
         -o "$report/never.png" >"$log" 2>&1 &
     job=$!
