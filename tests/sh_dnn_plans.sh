@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Which kernel cuDNN takes on an H100 and on a B200 for every attention and convolution of 1024x1024 and 1360x768 on 1, 2, 4 and
 # 8 ranks, without a GPU: tests/tool_dnn_plans.c against tests/cuda/plans.txt (a line: device | operation | engine | kernel).
-# Attention must have a kernel for its device; one for sm_80 must be refused. The daily run leaves out the convolutions of most
-# rank counts, which take minutes to compile. After a change that is meant:
+# Attention must have a kernel for its device; one for sm_80 must be refused. Without FX_LONG, which .ci/cuda sets, the convolutions
+# of most rank counts are left out: they take a minute of two cores. After a change that is meant:
 #   FX_WRITE=1 FX_BUILD=DIR tests/sh_dnn_plans.sh        writes the table anew
 . "$(dirname "$0")/lib.sh"
 
