@@ -70,14 +70,16 @@ static void forget(fx_lt_plan *p)
     p->op = NULL, p->w = p->x = p->y = NULL;
 }
 
-/* The algorithm with no sum split; false where it cannot do without. */
+/* The algorithm with no sum split between CTAs, in whichever way; false where it cannot do without. */
 static bool unsplit(cublasLtMatmulAlgo_t *a)
 {
     int32_t parts = 1, scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
     size_t n;
     (void)cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts, &n);
-    if (parts <= 1) return true;
-    parts = 1;
+    (void)cublasLtMatmulAlgoConfigGetAttribute(a, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,
+                                               sizeof scheme, &n);
+    if (parts <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return true;
+    parts = 1, scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
     return cublasLtMatmulAlgoConfigSetAttribute(a, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts) ==
                CUBLAS_STATUS_SUCCESS &&
            cublasLtMatmulAlgoConfigSetAttribute(a, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme,

@@ -32,7 +32,7 @@ void *fx_cuda_small(fx_backend *be, size_t bytes)
 
 /* ---- between runs ---- */
 
-enum { KEY_ROOM = 512, RULES = 2 }; /* RULES: another number whenever this folder chooses otherwise */
+enum { KEY_ROOM = 512, RULES = 3 }; /* RULES: another number whenever this folder chooses otherwise */
 
 static size_t full_key(const fx_cuda *c, const void *key, size_t key_bytes, char out[KEY_ROOM])
 {
