@@ -44,7 +44,9 @@ static fx_status plan(fx_sizes *z, fx_size size, fx_known_size **out)
     FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(z->comm), fx_comm_size(z->comm), &z->opt, size, NULL,
                            &k->arena_bytes));
     k->size = size;
-    fx_log(FX_LOG_DETAIL, "memory: %.2f GiB of activations planned for %dx%d, beside %.2f GiB of weights",
+    /* a device's memory is where pictures fail to fit: said without -v, before any is taken for them */
+    fx_log(fx_on_device(z->be) && fx_comm_rank(z->comm) == 0 ? FX_LOG_NOTE : FX_LOG_DETAIL,
+           "memory: %.2f GiB of activations planned for %dx%d, beside %.2f GiB of weights",
            (double)k->arena_bytes / 0x1p30, size.width, size.height,
            (double)fx_store_bytes(z->model->store) / 0x1p30);
     return FX_OK;

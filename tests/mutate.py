@@ -109,6 +109,8 @@ LEFT_OUT = [
     ("kernels/cpu/tile_generic.c", r"m - i <", "a row more in the scratch, which nobody reads"),
     ("kernels/cpu/copy.c", r"piece|32768|one long run", "how a long run is cut for threads"),
     ("kernels/cpu/vae_rows.c", r"8192 /|LANES", "how finely work is dealt to threads, channels side by side"),
+    ("kernels/cuda/*", r"THREADS, 0,|, 1, 0, |CTAS", "shared memory that nobody uses; how finely work is dealt to a device"),
+    ("kernels/cuda/scatter.cu", r"turn|TURN", "which rank is stored to first"),
     ("runtime/text/clip_normalize.c", r"int state", "only read where clusters are asked for"),
     ("kernels/cpu/softmax*", r"base = top", "any finite number will do: the sums are 0"),
     ("*", r"fx_comm_set_(part|phase)", "what messages say of a rank: sh_faults, which takes minutes, reads it"),
