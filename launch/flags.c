@@ -1,10 +1,11 @@
 /* The table of flags and the table of subcommands: the only place where a flag is described. */
 #include "launch/options.h"
 
-/* Flags of what is computed belong to both commands that compute, those of its shape to plan as well; those of files to
+/* Flags of what is computed belong to the commands that compute, those of its shape to plan as well; those of files to
  * generate alone. */
-#define RUNS      (FX_CMD_GENERATE | FX_CMD_SELFTEST)
+#define RUNS      (FX_CMD_GENERATE | FX_CMD_SELFTEST | FX_CMD_BENCH)
 #define SHAPES    (RUNS | FX_CMD_PLAN)
+#define ONE_MESH  (SHAPES & ~FX_CMD_BENCH) /* bench has --meshes */
 #define AT(field) offsetof(fx_options, field)
 #define SWITCH(name, letter, field, help, commands)                                                          \
     {                                                                                                        \
@@ -54,9 +55,9 @@ const fx_flag fx_flags[] = {
     INT("t5-len", NULL, 0, t5_len, 1, 512, "the model's",
         "text tokens; longer prompts are cut with a warning", SHAPES, true),
     INT("ulysses", "ulysses-degree", 0, ulysses, 1, 65536, "gcd(heads, ranks)", "ranks that share the heads",
-        SHAPES, false),
+        ONE_MESH, false),
     INT("ring", "ring-degree", 0, ring, 1, 65536, "ranks / ulysses", "ranks that pass keys and values round",
-        SHAPES, false),
+        ONE_MESH, false),
     CHOICE("layout", layout, "auto|even|stream", "auto",
            "rows per rank: evenly split, or text and image on different ranks", SHAPES, false),
     CHOICE("exact", exact, "auto|on|off", "auto",
@@ -88,13 +89,25 @@ const fx_flag fx_flags[] = {
            false),
     INT("gpus", NULL, 0, gpus, 1, FX_PLAN_GPUS, "1", "GPUs, a rank each", FX_CMD_PLAN, false),
     SWITCH("trace", 0, trace, "a line for each launch, transfer and wait of every rank", FX_CMD_PLAN),
+    TEXT("meshes", 0, "LIST", meshes, "auto",
+         "what is compared: ULYSSESxRING[:FLAG=VALUE...],... with the flags layout, exact, exchange, dtype, "
+         "backend, threads and no-graphs; auto: 1, 2, 4, ... and all ranks; all: also every other mesh of "
+         "them",
+         FX_CMD_BENCH, false),
+    INT("runs", NULL, 0, runs, 1, 1000, "5", "timed pictures per mesh, by turns in up to three rounds",
+        FX_CMD_BENCH, false),
+    INT("warmup", NULL, 0, warmups, 0, 100, "1", "pictures before them in each round, not timed",
+        FX_CMD_BENCH, false),
+    SWITCH("no-vae", 0, no_vae, "time text and steps only; the latents are compared, not the pictures",
+           FX_CMD_BENCH),
+    TEXT("json", 0, "FILE", json_file, NULL, "write the table with all samples as JSON", FX_CMD_BENCH, false),
     SWITCH("json", 0, json, "print JSON on the standard output",
            FX_CMD_SELFTEST | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
            RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("verbose", 'v', verbose, "details, the phases of all ranks, and the source line of an error",
            RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
-    SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE),
+    SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE | FX_CMD_BENCH),
     SWITCH("help", 'h', help, "print this help", SHAPES | FX_CMD_INSPECT | FX_CMD_INFO),
 };
 const int fx_flag_count = sizeof fx_flags / sizeof fx_flags[0];
@@ -104,6 +117,8 @@ const fx_command_row fx_command_rows[] = {
      "make a picture from a prompt, on one or many ranks"},
     {"selftest", FX_CMD_SELFTEST, true, "[mpirun -np RANKS] fluxpar selftest -m DIR [flags]",
      "do these ranks compute what one rank computes: latents of each step and blocks compared"},
+    {"bench", FX_CMD_BENCH, true, "[mpirun -np RANKS] fluxpar bench -m DIR [--meshes LIST] [flags]",
+     "time meshes of 1 to RANKS ranks against each other, and compare their bytes"},
     {"plan", FX_CMD_PLAN, false, "fluxpar plan -m DIR --gpu NAME --gpus N [--trace] [flags]",
      "one denoise step on N GPUs as data: launches, exchanges, waits and their buffers; none is needed"},
     {"inspect", FX_CMD_INSPECT, false, "fluxpar inspect PATH [--json]",

@@ -38,6 +38,16 @@ static const char selftest_notes[] = "\n"
                                      "or one step's; later steps have their latents compared. --json prints "
                                      "the result as JSON instead of lines.\n";
 
+static const char bench_notes[] =
+    "\n"
+    "The standard output gets a table with # lines before it; what its columns mean: bench/METRICS.md. One "
+    "rank is always\n"
+    "measured, first, unless LIST has a mesh 1x1: the others are compared with it. Defaults: a fixed prompt, "
+    "4 steps, seed 1.\n"
+    "Exit code 6 when bytes differ that should be equal. --timeout counts for the ranks that work; a rank "
+    "that has no part\n"
+    "in a mesh waits --timeout times RANKS for the next sign.\n";
+
 static const char plan_notes[] =
     "\n"
     "The graph that makes pictures runs over a backend that computes nothing and a communicator that moves "
@@ -111,6 +121,7 @@ void fx_options_help(FILE *to, unsigned command)
         if (fx_flags[i].commands & command) print_flag(to, &fx_flags[i]);
     if (command == FX_CMD_GENERATE) fputs(generate_notes, to);
     if (command == FX_CMD_SELFTEST) fputs(selftest_notes, to);
+    if (command == FX_CMD_BENCH) fputs(bench_notes, to);
     if (command == FX_CMD_PLAN) fputs(plan_notes, to);
     fputs(outro, to);
 }

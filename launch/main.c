@@ -15,9 +15,9 @@ static const struct {
     unsigned bit;
     fx_status (*run)(fx_run *, const fx_options *);
 } commands[] = {{FX_CMD_GENERATE, fx_cmd_generate}, {FX_CMD_SELFTEST, fx_cmd_selftest},
-                {FX_CMD_PLAN, fx_cmd_plan},         {FX_CMD_INSPECT, fx_cmd_inspect},
-                {FX_CMD_INFO, fx_cmd_info},         {FX_CMD_VERSION, fx_cmd_version},
-                {FX_CMD_HELP, fx_cmd_help}};
+                {FX_CMD_BENCH, fx_cmd_bench},       {FX_CMD_PLAN, fx_cmd_plan},
+                {FX_CMD_INSPECT, fx_cmd_inspect},   {FX_CMD_INFO, fx_cmd_info},
+                {FX_CMD_VERSION, fx_cmd_version},   {FX_CMD_HELP, fx_cmd_help}};
 
 fx_status fx_results_written(void)
 {

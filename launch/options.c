@@ -8,13 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-int fx_flag_find(const char *name)
+int fx_flag_find_of(unsigned command, const char *name)
 {
+    int found = -1;
     for (int i = 0; i < fx_flag_count; i++) {
         const fx_flag *f = &fx_flags[i];
-        if (!strcmp(name, f->name) || (f->alias && !strcmp(name, f->alias))) return i;
+        if (strcmp(name, f->name) && (!f->alias || strcmp(name, f->alias))) continue;
+        if (f->commands & command) return i;
+        if (found < 0) found = i;
     }
-    return -1;
+    return found;
+}
+
+int fx_flag_find(const char *name)
+{
+    return fx_flag_find_of(0, name);
 }
 
 static int find_letter(char letter)
@@ -26,7 +34,7 @@ static int find_letter(char letter)
 
 bool fx_flag_given(const fx_options *o, const char *name)
 {
-    const int row = fx_flag_find(name);
+    const int row = fx_flag_find_of(o->command, name);
     return row >= 0 && (o->given >> row & 1);
 }
 
@@ -121,6 +129,15 @@ static fx_status set_value(fx_options *o, const fx_flag *f, const char *text)
     return FX_OK;
 }
 
+fx_status fx_options_set(fx_options *o, const char *name, const char *value)
+{
+    const int row = fx_flag_find_of(o->command, name);
+    FX_CHECK(row >= 0 && (fx_flags[row].commands & o->command) &&
+                 (fx_flags[row].kind == FX_FLAG_SWITCH) == !value,
+             FX_EINVAL, "--%s %s is no flag, or has no value or one too many", name, value ? value : "");
+    return set_value(o, &fx_flags[row], value);
+}
+
 const char *fx_flag_text(const fx_options *o, const fx_flag *f, char *buf, size_t size)
 {
     const void *at = (const char *)o + f->offset;
@@ -198,7 +215,7 @@ static fx_status unknown_command(const char *word)
     for (int i = 0; i < fx_command_row_count; i++) strcat(strcat(words, fx_command_rows[i].name), "|");
     if (!word)
         return FX_FAIL(FX_EINVAL, "no subcommand; it is one of %s; see 'fluxpar --help'",
-                       "generate, selftest, plan, inspect, info, version");
+                       "generate, selftest, bench, plan, inspect, info, version");
     if (word[0] == '-')
         return FX_FAIL(
             FX_EINVAL,
@@ -209,7 +226,7 @@ static fx_status unknown_command(const char *word)
                        near);
     return FX_FAIL(
         FX_EINVAL,
-        "unknown subcommand %s; it is one of generate, selftest, plan, inspect, info, version; see "
+        "unknown subcommand %s; it is one of generate, selftest, bench, plan, inspect, info, version; see "
         "'fluxpar --help'",
         word);
 }
@@ -243,7 +260,7 @@ static fx_status parse_long(fx_options *o, args *a, const char *arg)
     if (length >= sizeof name) return unknown_flag(o, arg, NULL);
     memcpy(name, arg + 2, length);
     name[length] = 0;
-    const int row = fx_flag_find(name);
+    const int row = fx_flag_find_of(o->command, name);
     if (row < 0 || !(fx_flags[row].commands & o->command)) {
         char shown[80];
         snprintf(shown, sizeof shown, "--%s", name);
@@ -301,7 +318,7 @@ static fx_status parse_words(fx_options *o, args *a)
 
 static void set_defaults(fx_options *o)
 {
-    *o = (fx_options){.count = 1, .guidance = -1, .timeout = 60, .gpus = 1};
+    *o = (fx_options){.count = 1, .guidance = -1, .timeout = 60, .gpus = 1, .runs = 5, .warmups = 1};
     for (int i = 0; i < fx_flag_count; i++)
         if (fx_flags[i].kind == FX_FLAG_CHOICE)
             in_choices(fx_flags[i].choices, fx_flags[i].fallback,
@@ -315,7 +332,7 @@ static fx_status check_required(const fx_options *o)
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");
     if (fx_command_of(o->command)->ranks) {
-        FX_CHECK(o->prompt || o->prompt_file || o->command == FX_CMD_SELFTEST, FX_EINVAL,
+        FX_CHECK(o->prompt || o->prompt_file || o->command != FX_CMD_GENERATE, FX_EINVAL,
                  "no prompt; say what to draw with -p; the empty prompt is -p ''");
         FX_CHECK(!o->prompt || !o->prompt_file, FX_EINVAL,
                  "-p and --prompt-file are both given; only one prompt is possible; drop one");

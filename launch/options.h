@@ -17,7 +17,8 @@ enum {
     FX_CMD_VERSION = 8,
     FX_CMD_HELP = 16,
     FX_CMD_SELFTEST = 32,
-    FX_CMD_PLAN = 64
+    FX_CMD_PLAN = 64,
+    FX_CMD_BENCH = 256
 };
 enum { FX_PLAN_GPUS = 1024 }; /* most that plan is for */
 
@@ -25,12 +26,12 @@ enum { FX_PLAN_GPUS = 1024 }; /* most that plan is for */
 typedef struct fx_options {
     unsigned command; /* one FX_CMD_ bit */
     bool help;        /* --help after a subcommand */
-    bool json, quiet, verbose, force, trace, no_graphs;
+    bool json, quiet, verbose, force, trace, no_graphs, no_vae;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
-    const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup;
+    const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup, *meshes, *json_file;
     const char *backend, *dtype, *layout, *exact, *exchange,
         *gpu; /* choices, always one of the words in the table */
-    int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus;
+    int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus, runs, warmups;
     double guidance, timeout;
     uint64_t seed;
     uint64_t given; /* bit i: row i of the table was on the command line */
@@ -75,8 +76,11 @@ extern const int fx_command_row_count;
 /* Never prints. FX_EINVAL: the message names flag, value and what is allowed. *out is filled as far as
  * parsing came. */
 fx_status fx_options_parse(int argc, char *const argv[], fx_options *out);
-/* Row by letter or name ("steps"), -1 when unknown. */
+/* Row by name ("steps"), -1 when unknown. Where two subcommands have a flag of that name, the row of `command` (a FX_CMD_ bit). */
 int fx_flag_find(const char *name);
+int fx_flag_find_of(unsigned command, const char *name);
+/* As if --name value (NULL: a switch) stood on the command line. Texts are kept by address. FX_EINVAL as from the parser. */
+fx_status fx_options_set(fx_options *, const char *name, const char *value);
 bool fx_flag_given(const fx_options *, const char *name);
 /* The value of a row as text ("28"), for echo, comparison and reports; buf is used for numbers only. */
 const char *fx_flag_text(const fx_options *, const fx_flag *, char *buf, size_t size);

@@ -1,15 +1,14 @@
 /* The report of a run; see report.h. Sizes are bytes, times seconds. */
 #include "launch/report.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/json_file.h"
 #include "launch/metadata.h"
 #include "launch/talk.h"
 #include "runtime/core/log.h"
-#include "runtime/io/output.h"
 
 #define MIB (1024.0 * 1024.0)
 
@@ -123,35 +122,14 @@ fx_status fx_report_add(fx_report *r, const fx_picture *p)
     return FX_OK;
 }
 
-/* The file layer speaks of -o in its advice; here the flag is --report. */
-static fx_status of_report(fx_status st)
-{
-    char text[1024], *advice;
-    if (st == FX_OK) return st;
-    snprintf(text, sizeof text, "%s", fx_error());
-    advice = strrchr(text, ';');
-    if (advice) *advice = 0;
-    return FX_FAIL(st, "%s; choose another place with --report", text);
-}
-
 fx_status fx_report_check(const char *path, bool force)
 {
-    return of_report(fx_output_check(path, force));
+    return fx_json_check(path, force, "report");
 }
 
 fx_status fx_report_write(const fx_report *r, const char *path)
 {
-    int fd;
-    char *text = json_dumps(r->root, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
-    FX_CHECK(text, FX_ENOMEM, "no memory for the report");
-    fx_status st = fx_output_begin(path, &fd);
-    if (st == FX_OK && (dprintf(fd, "%s\n", text) != (int)strlen(text) + 1)) {
-        st = FX_FAIL(FX_EWRITE, "cannot write %s; %s; ", path, strerror(errno));
-        fx_output_abort(fd);
-    } else if (st == FX_OK)
-        st = fx_output_commit(path, fd, true);
-    free(text);
-    return of_report(st);
+    return fx_json_write(r->root, path, "report");
 }
 
 void fx_report_close(fx_report *r)

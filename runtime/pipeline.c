@@ -13,6 +13,7 @@
 #include "runtime/core/log.h"
 #include "runtime/dump.h"
 #include "runtime/gallery.h"
+#include "runtime/replay.h"
 #include "runtime/request.h"
 #include "runtime/sizes.h"
 #include "runtime/watch.h"
@@ -338,4 +339,13 @@ fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *o
 fx_status fx_pipeline_denoise_only(fx_pipeline *p, const fx_request *r, fx_result *out)
 {
     return generate(p, r, false, out);
+}
+
+fx_status fx_pipeline_exchange_only(fx_pipeline *p, const fx_request *request, int runs, double seconds[])
+{
+    fx_request r = *request;
+    FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r), NULL));
+    fx_comm_set_phase(p->comm, "plan");
+    FX_TRY(open_size(p, &r));
+    return fx_replay_step(&p->sizes, runs, seconds);
 }

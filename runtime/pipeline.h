@@ -137,6 +137,9 @@ fx_status fx_pipeline_warm_up(fx_pipeline *, const fx_request *, int n);
 fx_status fx_pipeline_generate(fx_pipeline *, const fx_request *, fx_result *);
 /* The same without the decoder: rgb is NULL. For benchmarks of the denoise loop. */
 fx_status fx_pipeline_denoise_only(fx_pipeline *, const fx_request *, fx_result *);
+/* What one step of this size moves between ranks, moved with nothing computed, so many times: seconds[runs], the slowest
+ * rank's. Attention's rows that go by kernels between devices go as transfers here. */
+fx_status fx_pipeline_exchange_only(fx_pipeline *, const fx_request *, int runs, double seconds[]);
 void fx_pipeline_close(fx_pipeline **);
 
 #ifdef __cplusplus

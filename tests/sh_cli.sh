@@ -6,7 +6,7 @@ need_model
 # ---- help and versions ----
 fx --help
 check "help: exit 0" rc_is 0
-for word in generate selftest plan inspect info version 'Exit codes'; do check "help names $word" prints "$word"; done
+for word in generate selftest bench plan inspect info version 'Exit codes'; do check "help names $word" prints "$word"; done
 fx generate --help
 check "generate --help: exit 0" rc_is 0
 for flag in model prompt prompt-file output width height steps guidance seed t5-len ulysses ring layout exact threads \

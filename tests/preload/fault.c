@@ -3,6 +3,7 @@
  *   FAULT_RANK=1                which rank of the launcher
  *   FAULT_AT="denoise step 3"   the end of the line that arms it
  *   FAULT_SEND=1                strike at the next send of more than 4 KiB (a ring hop), not at once
+ *   FAULT_SPOIL=1               no strike: one bit of every message of more than 256 bytes from that rank is flipped
  *   FAULT=9                     the signal it sends to itself; "memory": no more address space; "files": none
  *                               larger than 1 KiB */
 #include <dlfcn.h>
@@ -66,5 +67,6 @@ int MPI_Isend(word data, word count, word type, word peer, word tag, word comm, 
     int (*next)(word, word, word, word, word, word, word);
     *(void **)&next = dlsym(RTLD_NEXT, "MPI_Isend");
     if (armed && (int)(long)count > 4096) strike();
+    if (getenv("FAULT_SPOIL") && (int)(long)count > 256 && chosen()) *(unsigned char *)data ^= 0x40; /* of a mantissa */
     return next(data, count, type, peer, tag, comm, request);
 }
