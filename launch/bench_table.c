@@ -8,7 +8,7 @@
 #include "kernels/ops.h"
 #include "launch/bench.h"
 #include "launch/metadata.h"
-#include "runtime/core/machine.h"
+#include "runtime/core/host.h"
 
 /* ---- figures ---- */
 
@@ -100,7 +100,7 @@ bool fx_bench_wrong(const fx_bench_row *r)
 
 void fx_bench_print_header(const fx_bench *b)
 {
-    const fx_machine m = fx_machine_read();
+    const fx_host m = fx_host_read();
     const fx_options *o = b->used;
     const fx_model_facts *f = &b->rows[0].facts;
     char name[256];
@@ -211,7 +211,7 @@ static json_t *row_json(const fx_bench *b, const fx_bench_row *r)
 
 json_t *fx_bench_json(const fx_bench *b)
 {
-    const fx_machine m = fx_machine_read();
+    const fx_host m = fx_host_read();
     const fx_model_facts *f = &b->rows[0].facts;
     const time_t now = time(NULL);
     struct tm utc;

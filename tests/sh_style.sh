@@ -62,7 +62,7 @@ includes() {
         only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
         only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
         only["^hwloc"] = "^launch/bind\\.c$"
-        only["^jansson"] = "^(runtime/io|runtime/text|launch|tests)/"
+        only["^jansson"] = "^(runtime/io|runtime/text|launch|bench|tests)/"
         only["^png\\.h"] = "^(runtime/io/png[^/]*|launch/cmd_version\\.c|tests/.*)$"
         only["^(pcre2|utf8proc)"] = "^(runtime/text/|launch/cmd_version\\.c)"
         only["^xxhash"] = "^(runtime/io/|launch/cmd_version\\.c)"

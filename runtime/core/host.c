@@ -1,5 +1,5 @@
-/* Names and sizes of this machine; see machine.h. */
-#include "runtime/core/machine.h"
+/* Names and sizes of this machine; see host.h. */
+#include "runtime/core/host.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +23,9 @@ static void processor_name(char *out, size_t size, const char *otherwise)
     if (file) fclose(file);
 }
 
-fx_machine fx_machine_read(void)
+fx_host fx_host_read(void)
 {
-    fx_machine m = {.load = -1};
+    fx_host m = {.load = -1};
     struct utsname u;
     const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     if (uname(&u)) memset(&u, 0, sizeof u);
