@@ -3,7 +3,7 @@
 # and the JSON of it; a run that fails and a picture with other bytes end it with 1.
 . "$(dirname "$0")/lib.sh"
 need_model
-[ -x "$build_dir/bench/bench_cpu" ] || { skip "all" "no bench_cpu in $build_dir"; finish; }
+[ -x "$build_dir/bench/bench_ops" ] || { skip "all" "no bench_ops in $build_dir"; finish; }
 ranks=2
 has_mpi || ranks=1
 
@@ -36,7 +36,7 @@ print(len(d["rows"]), d["product_tflops"] > 0, d["copy_gbs"], all(r["step_ms"] >
 else skip "timeline and JSON" "no python3"; fi
 
 # ---- what goes wrong is said, and ends with 1 ----
-mkdir -p fake/bench && cp "$build_dir/bench/bench_cpu" fake/bench/
+mkdir -p fake/bench && cp "$build_dir/bench/bench_ops" fake/bench/
 wrapper() { # wrapper LINE: a fluxpar that runs LINE first
     printf '#!/usr/bin/env bash\n[ "$1" = --version ] || { %s; }\nexec "%s" "$@"\n' "$1" "$fluxpar" >fake/fluxpar
     chmod +x fake/fluxpar

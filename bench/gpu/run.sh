@@ -119,17 +119,17 @@ measured() {
 echo "# what ranks exchange size steps step_ms picture_s text_s denoise_s vae_s png_s exposed_ms_per_step total_s bytes"
 product=- copied=-
 if [ "$rehearse" = 1 ]; then
-    run ceilings "$build/bench/bench_cpu" --threads 1 --repeat 1 --only "linear 512 x 3072 x 3072" || true
+    run ceilings "$build/bench/bench_ops" --threads 1 --runs 1 --linear 512x1024x1024 || true
 else
     for image in 4096 2048 1024 512; do # the ops of a step with that many image rows
-        run "ops_$image" "$build/bench/bench_cuda" --rows "$image" || true
-        took=$(sed -nE 's/^step of .* ([0-9.]+) ms$/\1/p' "$report/ops_$image.log")
+        run "ops_$image" "$build/bench/bench_ops" --backend cuda --rows "$image" --rings yes --json "$report/ops_$image.json" || true
+        took=$(sed -nE 's/^# step of .* ([0-9.]+) ms$/\1/p' "$report/ops_$image.log")
         row "ops_of_step" 1 - "$image" - "${took:--}" - - - - - - - -
     done
-    run ceilings "$build/bench/bench_cuda" --ceilings yes || true
+    run ceilings "$build/bench/bench_ops" --backend cuda --ceilings yes || true
 fi
-product=$(awk '/TFLOP/ {for (i = 2; i <= NF; i++) if ($i ~ /^TFLOP/) last = $(i - 1)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
-copied=$(awk '/^copy/ {for (i = 2; i <= NF; i++) if ($i == "GB/s") last = $(i - 1)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
+product=$(awk '/^  linear/ {last = $(NF - 4)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
+copied=$(awk '/^  copy/ {last = $(NF - 3)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
 [ ! -x "$build/tests/tool_dnn_plans" ] || [ "$rehearse" = 1 ] || "$build/tests/tool_dnn_plans" device >"$report/device.json" || bad=1
 
 measured cold_no_plans cold_no_plans 1 auto "${sizes[0]}" "${steps[0]}" 1

@@ -206,5 +206,5 @@ else
         skip windows "this NCCL has none (2.28 and its nccl_device.h are needed)"
     else by_windows; fi
 fi
-[ "$rehearse" = 1 ] || [ ! -x "$build/bench/bench_cuda" ] || "$build/bench/bench_cuda" 2>&1 | tee "$report/bench_cuda.log"
+[ "$rehearse" = 1 ] || [ ! -x "$build/bench/bench_ops" ] || "$build/bench/bench_ops" --backend cuda 2>&1 | tee "$report/bench_ops.log"
 close
