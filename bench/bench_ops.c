@@ -203,7 +203,7 @@ static void once_per_picture(job *j, int64_t image)
                          {&rms_norm, TEXT, 4096, 0, 0, FX_ACT_NONE, 0},
                          {&glu, TEXT, 10240, 0, 0, FX_ACT_GELU_TANH, 0},
                          {&activate, 77, 3072, 0, 0, FX_ACT_QUICK_GELU, 0},
-                         {&embed, TEXT, 4096, 32128, 0, FX_ACT_NONE, 0},
+                         {&embed, TEXT, 4096, 2048, 0, FX_ACT_NONE, 0},
                          {&conv2d, h, 512, 512, h, FX_ACT_NONE, 0},
                          {&conv2d, 4 * h, 256, 256, 4 * h, FX_ACT_NONE, 0},
                          {&conv2d, 8 * h, 128, 128, 8 * h, FX_ACT_NONE, 0},

@@ -29,29 +29,42 @@ static fx_status set_flag(fx_bench_case *c, char *word)
     return fx_options_set(&c->used, word, value);
 }
 
-static fx_status add(list *l, const char *name, size_t length)
+/* "2x1", or "2": the default mesh of so many ranks. */
+static fx_status read_mesh(const list *l, const char *word, fx_mesh *out)
 {
-    FX_CHECK(l->n < FX_BENCH_CASES, FX_EINVAL, "--meshes: more than %d meshes", FX_BENCH_CASES);
-    fx_bench_case *c = &l->cases[l->n];
-    fx_mesh mesh;
-    char text[sizeof c->name], *next = NULL, end;
-    *c = (fx_bench_case){.base = -1, .used = *l->o};
-    FX_CHECK(length < sizeof c->name, FX_EINVAL, "--meshes: an item of %zu characters", length);
-    memcpy(c->name, name, length);
-    memcpy(text, c->name, sizeof text);
-    char *word = strtok_r(text, ":", &next);
+    char end;
     int u = 0, r = 0;
-    FX_CHECK(word && strspn(word, "0123456789x") == strlen(word) && strlen(word) < 12 &&
-                 sscanf(word, "%dx%d%c", &u, &r, &end) == 2 && u >= 1 && r >= 1 && u <= 65536 && r <= 65536,
-             FX_EINVAL, "--meshes: '%s' is no mesh; write ULYSSESxRING, as 2x1, or auto, or all", c->name);
+    const int n = word && strlen(word) < 12 && strspn(word, "0123456789x") == strlen(word)
+                      ? sscanf(word, "%dx%d%c", &u, &r, &end)
+                      : 0;
+    const bool one = n == 1 && !strchr(word, 'x');
+    if (one) r = 1;
+    FX_CHECK((n == 2 || one) && u >= 1 && r >= 1 && u <= 65536 && r <= 65536, FX_EINVAL,
+             "--meshes: '%s' is no mesh; write ULYSSESxRING, as 2x1, or RANKS, or auto, or all",
+             word ? word : "");
     FX_CHECK((int64_t)u * r <= l->ranks, FX_EINVAL,
-             "--meshes: %dx%d needs %lld ranks; there %s %d; start more with mpirun -np, or leave it out", u,
-             r, (long long)u * r, l->ranks == 1 ? "is" : "are", l->ranks);
-    c->ranks = u * r;
-    FX_TRY(fx_mesh_make(c->ranks, l->heads, u, r, &mesh));
-    c->used.ulysses = u;
-    c->used.ring = r;
-    for (word = strtok_r(NULL, ":", &next); word; word = strtok_r(NULL, ":", &next))
+             "--meshes: %s needs %lld ranks; there %s %d; start more with mpirun -np, or leave it out", word,
+             (long long)u * r, l->ranks == 1 ? "is" : "are", l->ranks);
+    return fx_mesh_make(u * r, l->heads, one ? 0 : u, one ? 0 : r, out);
+}
+
+static fx_status add(list *l, const char *item, size_t length)
+{
+    fx_bench_case *c = &l->cases[l->n];
+    char text[sizeof c->name], *next = NULL;
+    fx_mesh mesh;
+    FX_CHECK(l->n < FX_BENCH_CASES, FX_EINVAL, "--meshes: more than %d meshes", FX_BENCH_CASES);
+    FX_CHECK(length + 12 < sizeof text, FX_EINVAL, "--meshes: an item of %zu characters", length);
+    *c = (fx_bench_case){.base = -1, .used = *l->o};
+    memcpy(text, item, length);
+    text[length] = 0;
+    FX_TRY(read_mesh(l, strtok_r(text, ":", &next), &mesh));
+    snprintf(c->name, sizeof c->name, "%dx%d%.*s", mesh.ulysses, mesh.ring, (int)(length - strlen(text)),
+             item + strlen(text));
+    c->ranks = mesh.ranks;
+    c->used.ulysses = mesh.ulysses;
+    c->used.ring = mesh.ring;
+    for (char *word = strtok_r(NULL, ":", &next); word; word = strtok_r(NULL, ":", &next))
         FX_TRY(set_flag(c, word));
     for (int i = 0; i < l->n; i++)
         if (!strcmp(l->cases[i].name, c->name)) return FX_OK; /* named twice */
@@ -68,9 +81,8 @@ static fx_status add_mesh(list *l, int ulysses, int ring)
 
 static fx_status add_ranks(list *l, int ranks, bool all)
 {
-    fx_mesh mesh;
-    FX_TRY(fx_mesh_make(ranks, l->heads, 0, 0, &mesh));
-    FX_TRY(add_mesh(l, mesh.ulysses, mesh.ring));
+    char name[16];
+    FX_TRY(add(l, name, (size_t)snprintf(name, sizeof name, "%d", ranks)));
     for (int u = 1; all && u <= ranks; u++)
         if (ranks % u == 0 && l->heads % u == 0) FX_TRY(add_mesh(l, u, ranks / u));
     return FX_OK;
@@ -93,7 +105,9 @@ static fx_status add_item(list *l, const char *at, size_t length)
 static fx_status read_list(list *l)
 {
     const char *at = l->o->meshes ? l->o->meshes : "auto";
-    if (strncmp(at, "1x1", 3) != 0 && strncmp(at, "a", 1) != 0) FX_TRY(add_mesh(l, 1, 1));
+    const bool first =
+        !strncmp(at, "1x1", 3) || !strncmp(at, "a", 1) || (at[0] == '1' && strchr(":,", at[1]));
+    if (!first) FX_TRY(add_mesh(l, 1, 1));
     for (;;) {
         const size_t length = strcspn(at, ",");
         FX_TRY(add_item(l, at, length));

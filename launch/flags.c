@@ -90,7 +90,8 @@ const fx_flag fx_flags[] = {
     INT("gpus", NULL, 0, gpus, 1, FX_PLAN_GPUS, "1", "GPUs, a rank each", FX_CMD_PLAN, false),
     SWITCH("trace", 0, trace, "a line for each launch, transfer and wait of every rank", FX_CMD_PLAN),
     TEXT("meshes", 0, "LIST", meshes, "auto",
-         "what is compared: ULYSSESxRING[:FLAG=VALUE...],... with the flags layout, exact, exchange, dtype, "
+         "what is compared: ULYSSESxRING[:FLAG=VALUE...],... (or RANKS, their default mesh) with the flags "
+         "layout, exact, exchange, dtype, "
          "backend, threads and no-graphs; auto: 1, 2, 4, ... and all ranks; all: also every other mesh of "
          "them",
          FX_CMD_BENCH, false),

@@ -36,7 +36,7 @@ check "-q: nothing on stderr" silent "$err"
 check "--no-vae: no time in it, latents are compared" same "$(column 15) $(column 19) $(column 20)" "0.000 - 0"
 
 # ---- what is refused ----
-for bad in 2:"2x1:needs 2 ranks" 2:"axb:is no mesh" 2:"1x1x1:is no mesh" 2:"0x1:is no mesh" 2:":is no mesh" 2:"1x1,,1x1:is no mesh" \
+for bad in 2:"2x1:needs 2 ranks" 2:"axb:is no mesh" 2:"1x1x1:is no mesh" 2:"0x1:is no mesh" 2:"2x:is no mesh" 2:"2:needs 2 ranks" 2:":is no mesh" 2:"1x1,,1x1:is no mesh" \
     2:"1x1@steps=2:'steps' in 1x1.steps=2 is none of layout" 2:"1x1@layout:--layout" 2:"1x1@threads=0:--threads 0 is not possible" \
     2:"1x1@dtype=f16:--dtype f16 is not known" 2:"1x1@no-graphs=1:--no-graphs 1"; do
     list=${bad#*:}
@@ -60,7 +60,7 @@ if ! has_mpi; then
 fi
 
 # ---- several ranks ----
-mpi 3 bench "${small[@]}" --layout even --meshes 3x1:layout=stream,all,1x2:exact=off --json m.json
+mpi 3 bench "${small[@]}" --layout even --meshes 3:layout=stream,all,1x2:exact=off --json m.json
 check "three ranks: exit 0" rc_is 0
 check "one rank comes first, doubles once, each mesh of 1, 2 and 3" same "$(column 1)" "1x1 3x1:layout=stream 2x1 1x2 3x1 1x3 1x2:exact=off"
 check "ranks of each" same "$(column 2)" "1 3 2 2 3 3 2"
