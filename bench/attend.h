@@ -1,5 +1,5 @@
-/* One block of attention with its exchange, as the transformer asks for it: put (normalise, rotate, pack, start), attend (wait and
- * compute), collect (the way back). The output's bytes are compared with those of this rank's own attention over all rows. */
+/* One block of attention with its exchange, as the transformer asks for it: put (normalise, rotate, pack, start), attend (wait
+ * and compute), collect (the way back). The output's bytes are compared with those of this rank's own attention over all rows. */
 #ifndef FX_BENCH_ATTEND_H
 #define FX_BENCH_ATTEND_H
 

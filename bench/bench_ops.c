@@ -1,9 +1,9 @@
-/* Every op of kernels/ops.h at FLUX.1's sizes (C 3072, heads of 128, 512 text rows), on any backend, each alone; a few rows of each
- * result against f64 loops; and what a step of D double + S single blocks composes to.
+/* Every op of kernels/ops.h at FLUX.1's sizes (C 3072, heads of 128, 512 text rows), on any backend, each alone; a few rows of
+ * each result against f64 loops; and what a step of D double + S single blocks composes to.
  *   bench_ops [--backend auto] [--dtype bf16|f32] [--threads N] [--rows 4096: image rows] [--double 19] [--single 38] [--runs 5]
- *             [--only WORD,...: ops whose name has one] [--linear MxNxK: only this product] [--ceilings yes: only a large product and a
- *             large copy] [--rings yes: also few heads, and the parts of rings] [--spoil yes: a value of each result is made
- *             wrong before it is checked] [--json FILE]
+ *             [--only WORD,...: ops whose name has one] [--linear MxNxK: only this product] [--ceilings yes: only a large product
+ *             and a large copy] [--rings yes: also few heads, and the parts of rings] [--spoil yes: a value of each result is
+ *             made wrong before it is checked] [--json FILE]
  * Columns: METRICS.md. */
 #include "bench/ops_list.h"
 #include "parallel/cores.h"
@@ -36,8 +36,8 @@ static fx_status to_doubles(fx_backend *be, fx_tensor t, double **out)
     return st;
 }
 
-/* mine[rows, last], want[rows, fewer]: the first columns. A value is wrong when it is off by more than what roundings of its dtype
- * and of a long sum can do: gross errors; tests/check_ops has the budgets. */
+/* mine[rows, last], want[rows, fewer]: the first columns. A value is wrong when it is off by more than what roundings of its
+ * dtype and of a long sum can do: gross errors; tests/check_ops has the budgets. */
 static int64_t count_wrong(const double *mine, int64_t last, const double *want, int64_t rows, int64_t fewer,
                            fx_dtype y)
 {

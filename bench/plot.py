@@ -3,8 +3,10 @@
   plot.py scaling  RESULT.json OUT.svg    speedup over ranks by picture size, with the ideal line (of bench/scaling.sh)
   plot.py stages   RESULT.json OUT.svg    where a picture's time goes on each mesh, stacked (of scaling.sh or fluxpar bench)
   plot.py ablation RESULT.json OUT.svg    seconds per picture, one optimisation after the other (of bench/ablation.sh)
+  plot.py all [FOLDER]                    of all result files of a folder (bench/results): KIND-of-RESULT.svg beside them
 The same file gives the same bytes."""
 import json
+import pathlib
 import sys
 from xml.sax.saxutils import escape
 
@@ -43,7 +45,8 @@ class Picture:
 def about(run, result):
     """The small line below: machine, model, size, load."""
     m, p = run["machine"], run["parameters"]
-    words = [m["processor"], f"{m['cores']} cores", f"{p['model']} ({p['double_blocks']}+{p['single_blocks']} blocks)",
+    name = "bundled model" if p["model"] == "model" else p["model"]
+    words = [m["processor"], f"{m['cores']} cores", f"{name} ({p['double_blocks']}+{p['single_blocks']} blocks)",
              f"{p['steps']} steps", f"load {m['load']:.1f} before", run["date"][:10]]
     if result.get("note"):
         words.append(result["note"])
@@ -127,12 +130,28 @@ def ablation(result):
     return pic
 
 
+KINDS = {"scaling": scaling, "stages": stages, "ablation": ablation}
+
+
+def draw(kind, result, out):
+    with open(result) as file:
+        KINDS[kind](json.load(file)).write(out)
+
+
+def draw_all(folder):
+    for result in sorted(folder.glob("*.json")):
+        begin = result.name.split("-")[0]
+        for kind in {"scaling": ["scaling", "stages"], "ablation": ["ablation"]}.get(begin, []):
+            draw(kind, result, folder / f"{kind}-of-{result.stem}.svg")
+            print(folder / f"{kind}-of-{result.stem}.svg")
+
+
 def main(args):
-    kinds = {"scaling": scaling, "stages": stages, "ablation": ablation}
-    if len(args) != 3 or args[0] not in kinds:
+    if args[:1] == ["all"] and len(args) < 3:
+        return draw_all(pathlib.Path(args[1] if len(args) == 2 else pathlib.Path(__file__).parent / "results"))
+    if len(args) != 3 or args[0] not in KINDS:
         sys.exit(__doc__)
-    with open(args[1]) as file:
-        kinds[args[0]](json.load(file)).write(args[2])
+    draw(*args)
 
 
 if __name__ == "__main__":

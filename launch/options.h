@@ -76,7 +76,7 @@ extern const int fx_command_row_count;
 /* Never prints. FX_EINVAL: the message names flag, value and what is allowed. *out is filled as far as
  * parsing came. */
 fx_status fx_options_parse(int argc, char *const argv[], fx_options *out);
-/* Row by name ("steps"), -1 when unknown. Where two subcommands have a flag of that name, the row of `command` (a FX_CMD_ bit). */
+/* Row by name ("steps"), -1 when unknown. Where two subcommands have a flag of that name, the row of `command`, a FX_CMD_ bit. */
 int fx_flag_find(const char *name);
 int fx_flag_find_of(unsigned command, const char *name);
 /* As if --name value (NULL: a switch) stood on the command line. Texts are kept by address. FX_EINVAL as from the parser. */

@@ -67,6 +67,7 @@ int MPI_Isend(word data, word count, word type, word peer, word tag, word comm, 
     int (*next)(word, word, word, word, word, word, word);
     *(void **)&next = dlsym(RTLD_NEXT, "MPI_Isend");
     if (armed && (int)(long)count > 4096) strike();
-    if (getenv("FAULT_SPOIL") && (int)(long)count > 256 && chosen()) *(unsigned char *)data ^= 0x40; /* of a mantissa */
+    if (getenv("FAULT_SPOIL") && (int)(long)count > 256 && chosen())
+        *(unsigned char *)data ^= 0x40; /* of a mantissa */
     return next(data, count, type, peer, tag, comm, request);
 }
