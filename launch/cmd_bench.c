@@ -57,6 +57,7 @@ static fx_status prepare(job *j)
     FX_TRY(fx_agree_model(s, o->model));
     FX_TRY(fx_comm_broadcast(s->comm, 0, &heads, sizeof heads));
     FX_TRY(fx_run_vote(s, fx_bench_cases(o, s->ranks, heads, &j->cases, &j->n)));
+    if (!j->cases) return FX_ENOMEM; /* the vote has failed then */
     for (int i = 0; i < j->n; i++) FX_TRY(fx_recipe_backend(s->comm, s->ranks, s->nodes, &j->cases[i].used));
     fx_bench_bases(j->cases, j->n);
     fx_talk_open(s->rank, s->ranks, j->cases[0].used.backend, o->quiet, o->verbose);

@@ -150,7 +150,9 @@ fx_status fx_replay_step(fx_sizes *z, int runs, double seconds[])
     FX_TRY_OUT(fx_comm_vote(z->comm, write_down(z, &t), NULL));
     tickets = malloc(((size_t)t.posts + 1) * sizeof *tickets);
     st = tickets ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for %d tickets", t.posts);
-    FX_TRY_OUT(fx_comm_vote(z->comm, st, NULL));
+    st = fx_comm_vote(z->comm, st, NULL);
+    if (!st && !tickets) st = FX_ENOMEM; /* the vote has failed then */
+    if (st) goto out;
     for (int i = 0; i <= t.posts; i++) tickets[i] = (fx_ticket){-1, 0};
     for (int i = 0; i < runs; i++) FX_TRY_OUT(run_once(z, &t, tickets, &seconds[i]));
     FX_TRY_OUT(fx_comm_all_reduce_f64(z->comm, FX_MAX, seconds, runs));
