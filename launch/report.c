@@ -15,7 +15,7 @@
 int64_t fx_unplanned_bytes(const fx_rank_report *r)
 {
     return (int64_t)r->peak_bytes - (int64_t)r->file_bytes - (int64_t)r->weight_bytes -
-           (int64_t)r->arena_bytes;
+           (int64_t)r->arena_bytes - (int64_t)r->text_bytes;
 }
 
 static json_t *hex(uint64_t value)
@@ -78,11 +78,12 @@ static json_t *memory_json(const fx_rank_report *rank, int ranks)
         const int64_t unplanned = fx_unplanned_bytes(&rank[r]);
         within &= unplanned <= FX_UNPLANNED_LIMIT;
         json_array_append_new(
-            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", r, "peak_bytes",
+            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", r, "peak_bytes",
                             (json_int_t)rank[r].peak_bytes, "file_backed_bytes",
                             (json_int_t)rank[r].file_bytes, "weight_bytes", (json_int_t)rank[r].weight_bytes,
                             "arena_bytes", (json_int_t)rank[r].arena_bytes, "arena_peak_bytes",
-                            (json_int_t)rank[r].arena_peak_bytes, "unplanned_bytes", (json_int_t)unplanned,
+                            (json_int_t)rank[r].arena_peak_bytes, "text_bytes",
+                            (json_int_t)rank[r].text_bytes, "unplanned_bytes", (json_int_t)unplanned,
                             "within_limit", unplanned <= FX_UNPLANNED_LIMIT));
     }
     return json_pack("{s:I, s:b, s:o}", "unplanned_limit_bytes", (json_int_t)FX_UNPLANNED_LIMIT,
@@ -114,9 +115,10 @@ fx_status fx_report_add(fx_report *r, const fx_picture *p)
     json_object_update(json_object_get(r->root, "timings"), timings);
     json_object_set(r->root, "memory", memory);
     json_object_set(r->root, "communication", communication);
-    json_t *image = json_pack("{s:s, s:o, s:i, s:i, s:o, s:o, s:o}", "path", p->path, "seed", seed, "width",
-                              p->result->width, "height", p->result->height, "timings", timings, "memory",
-                              memory, "communication", communication);
+    json_t *image =
+        json_pack("{s:s, s:o, s:i, s:i, s:b, s:o, s:o, s:o}", "path", p->path, "seed", seed, "width",
+                  p->result->width, "height", p->result->height, "text_kept", p->result->text_kept, "timings",
+                  timings, "memory", memory, "communication", communication);
     FX_CHECK(image && !json_array_append_new(r->images, image), FX_ENOMEM,
              "no memory for the report, or a path that is not UTF-8");
     return FX_OK;

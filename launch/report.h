@@ -8,7 +8,7 @@
 
 enum {
     FX_UNPLANNED_LIMIT = 150 << 20
-}; /* bytes a rank may use beyond weights, arena and file-backed pages */
+}; /* bytes a rank may use beyond weights, arena, kept texts and file-backed pages */
 
 /* One picture: what was asked, measured and written. */
 typedef struct fx_picture {

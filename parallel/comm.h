@@ -94,6 +94,10 @@ void fx_comm_set_part(fx_comm *, const char *part);
 void fx_comm_on_phase(fx_comm *, void (*call)(const char *phase, bool whole));
 /* The rank that brought the failure of the last failed vote of the whole job; -1: all ranks do not know of one. */
 int fx_comm_culprit(const fx_comm *);
+/* A vote on this communicator has failed, so that all its ranks know and none of them waits for another: they may go on
+ * together, after fx_comm_forgive. Otherwise a failure is this rank's own. */
+bool fx_comm_agreed(const fx_comm *);
+void fx_comm_forgive(fx_comm *);
 fx_comm_stats fx_comm_statistics(const fx_comm *);
 void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);

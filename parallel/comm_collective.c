@@ -181,10 +181,22 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
         const fx_status st = (fx_status)all[r].status;
         if (culprit) *culprit = r;
         if (c->id == 0) c->family->culprit = r; /* a vote of some ranks is not yet one of all */
+        c->agreed = true;
         if (st == FX_ESIGNAL && !fx_stop_signal()) fx_stop_request(all[r].stop_signal);
         return share_message(c, r, st);
     }
     return FX_OK;
+}
+
+bool fx_comm_agreed(const fx_comm *c)
+{
+    return c->size == 1 || c->agreed;
+}
+
+void fx_comm_forgive(fx_comm *c)
+{
+    c->agreed = false;
+    if (c->id == 0) c->family->culprit = -1;
 }
 
 /* ---- split ---- */

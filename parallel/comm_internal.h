@@ -70,6 +70,7 @@ struct fx_comm {
     const fx_comm_ops *ops;
     fx_comm_family *family;
     int rank, size, id;
+    bool agreed;       /* a vote on it has failed, so that all its ranks know */
     int *world;        /* [size] rank in the root communicator */
     const char *label; /* of the next transfer, or NULL */
     struct {

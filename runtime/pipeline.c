@@ -16,6 +16,7 @@
 #include "runtime/replay.h"
 #include "runtime/request.h"
 #include "runtime/sizes.h"
+#include "runtime/text/kept.h"
 #include "runtime/watch.h"
 
 struct fx_pipeline {
@@ -29,7 +30,9 @@ struct fx_pipeline {
     fx_sizes sizes;
     fx_gallery gallery;
     fx_text_ids ids;
-    uint8_t *rgb; /* rank 0: a picture of the open size */
+    fx_text_kept *kept; /* embedded prompts */
+    bool text_kept;     /* that of the current picture was among them */
+    uint8_t *rgb;       /* rank 0: a picture of the open size */
     size_t rgb_bytes;
     fx_rank_report *reports;
 };
@@ -90,6 +93,13 @@ static fx_status open_model(fx_pipeline *p)
     return FX_OK;
 }
 
+static fx_status open_records(fx_pipeline *p)
+{
+    p->reports = calloc((size_t)fx_comm_size(p->comm), sizeof *p->reports);
+    FX_CHECK(p->reports, FX_ENOMEM, "no memory for the report");
+    return fx_text_kept_open(p->opt.text_bytes, &p->kept);
+}
+
 fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pipeline **out)
 {
     const double begin_s = fx_now_s();
@@ -107,9 +117,7 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
     p->facts.exchange = fx_comm_rows_text(comm);
     FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, comm, on_load, &progress), NULL));
-    p->reports = calloc((size_t)fx_comm_size(comm), sizeof *p->reports);
-    st = p->reports ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the report");
-    FX_TRY_OUT(fx_comm_vote(comm, st, NULL));
+    FX_TRY_OUT(fx_comm_vote(comm, open_records(p), NULL));
     p->sizes = (fx_sizes){.model = &p->model,
                           .be = p->be,
                           .comm = comm,
@@ -141,6 +149,7 @@ void fx_pipeline_close(fx_pipeline **pp)
     fx_sizes_close(&p->sizes);
     free(p->rgb);
     fx_text_ids_free(&p->ids);
+    fx_text_kept_close(&p->kept);
     fx_model_close(&p->model);
     fx_node_share_close(&p->share);
     fx_comm_close_rows(p->comm);
@@ -170,6 +179,21 @@ static fx_status open_size(fx_pipeline *p, const fx_request *r)
     return fx_comm_vote(p->comm, st, NULL);
 }
 
+/* Prompt -> the encoders' outputs. All ranks keep the same prompts, and make sure of it: one that could not keep a prompt
+ * makes all encode it again. */
+static fx_status embed(fx_pipeline *p, const fx_request *r)
+{
+    const fx_session *s = &p->sizes.session;
+    int64_t kept = fx_text_kept_has(p->kept, r->prompt, s->t5, s->pooled);
+    FX_TRY(fx_comm_all_reduce_i64(p->comm, FX_MIN, &kept, 1));
+    p->text_kept = kept;
+    if (kept)
+        return fx_comm_vote(p->comm, fx_text_kept_fetch(p->kept, p->be, r->prompt, s->t5, s->pooled), NULL);
+    FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
+    FX_TRY(fx_comm_settle(p->comm));
+    return fx_comm_vote(p->comm, fx_text_kept_keep(p->kept, p->be, r->prompt, s->t5, s->pooled), NULL);
+}
+
 /* Prompt -> the transformer's conditions, on every rank. */
 static fx_status encode_text(fx_pipeline *p, const fx_request *r)
 {
@@ -180,7 +204,7 @@ static fx_status encode_text(fx_pipeline *p, const fx_request *r)
     if (p->ids.cut && fx_comm_rank(p->comm) == 0)
         fx_log(FX_LOG_WARN, "the prompt is longer than %d text tokens; these words were cut: %s", r->t5_len,
                p->ids.cut);
-    FX_TRY(fx_text_encode(p->be, p->comm, &p->model.text, &p->ids, s->t5, s->pooled));
+    FX_TRY(embed(p, r));
     FX_TRY(fx_session_set_noise(s, r->seed));
     FX_TRY(fx_gallery_text(&p->gallery, &p->ids));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, r->guidance));
@@ -238,6 +262,7 @@ static fx_status gather_reports(fx_pipeline *p, double denoise_wait_s)
                                  .weight_bytes = p->facts.weight_bytes,
                                  .arena_bytes = p->sizes.arena_bytes,
                                  .arena_peak_bytes = fx_peak(p->sizes.arena),
+                                 .text_bytes = fx_text_kept_bytes(p->kept),
                                  .comm_bytes = comm.bytes_sent,
                                  .comm_wait_s = comm.wait_s,
                                  .denoise_wait_s = denoise_wait_s};
@@ -265,7 +290,8 @@ static fx_status fill_result(fx_pipeline *p, const double mark_s[4], double deno
                        .height = s->size.height,
                        .rgb = p->rgb,
                        .rank = p->reports,
-                       .cut = p->ids.cut};
+                       .cut = p->ids.cut,
+                       .text_kept = p->text_kept};
     out->time = (fx_timings){
         .load = t[0], .text = t[1], .denoise = t[2], .vae = t[3], .total = t[4], .step = s->step_s};
     return FX_OK;
@@ -331,14 +357,22 @@ fx_status fx_pipeline_warm_up(fx_pipeline *p, const fx_request *requests, int n)
     return st;
 }
 
+/* A picture that failed leaves what it had taken of its size's memory taken. */
+static fx_status afresh_after(fx_pipeline *p, fx_status st)
+{
+    if (st != FX_OK && st != FX_ECOMM && st != FX_ESIGNAL && fx_comm_agreed(p->comm))
+        fx_sizes_leave(&p->sizes);
+    return st;
+}
+
 fx_status fx_pipeline_generate(fx_pipeline *p, const fx_request *r, fx_result *out)
 {
-    return generate(p, r, true, out);
+    return afresh_after(p, generate(p, r, true, out));
 }
 
 fx_status fx_pipeline_denoise_only(fx_pipeline *p, const fx_request *r, fx_result *out)
 {
-    return generate(p, r, false, out);
+    return afresh_after(p, generate(p, r, false, out));
 }
 
 fx_status fx_pipeline_exchange_only(fx_pipeline *p, const fx_request *request, int runs, double seconds[])

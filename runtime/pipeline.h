@@ -41,8 +41,9 @@ typedef struct fx_pipeline_options {
     int ulysses, ring; /* 0 = automatic */
     fx_layout_kind layout;
     fx_exact exact;
-    fx_wire exchange; /* between devices (parallel/comm.h) */
-    bool record;      /* on a device, record a denoise step once and play it (CUDA graphs) */
+    fx_wire exchange;  /* between devices (parallel/comm.h) */
+    bool record;       /* on a device, record a denoise step once and play it (CUDA graphs) */
+    size_t text_bytes; /* of embedded prompts kept, so that the same one is encoded once; 0: none */
     fx_progress progress;
     void *progress_ctx;
 } fx_pipeline_options;
@@ -85,6 +86,7 @@ typedef struct fx_rank_report {
     uint64_t weight_bytes;     /* packed weights this rank maps (shared by the ranks of a node) */
     uint64_t arena_bytes;      /* planned arena */
     uint64_t arena_peak_bytes; /* what of it was used so far: the same after a picture */
+    uint64_t text_bytes;       /* of embedded prompts kept */
     uint64_t comm_bytes;       /* sent to other ranks during generate */
     double comm_wait_s;        /* exposed communication during generate */
     double denoise_wait_s;     /* of which in the denoise loop */
@@ -96,6 +98,7 @@ typedef struct fx_result {
     fx_timings time;
     const fx_rank_report *rank; /* [ranks] on rank 0 */
     const char *cut;            /* words of the prompt that T5 truncation cut, or NULL */
+    bool text_kept;             /* the embedded prompt was there from an earlier picture */
 } fx_result;
 
 /* Facts that do not change between requests. */
@@ -133,7 +136,8 @@ enum { FX_WARM_MOST = 8 }; /* sizes that are kept at a time */
  * that the first picture of a size takes as long as the second. n: at most FX_WARM_MOST. */
 fx_status fx_pipeline_warm_up(fx_pipeline *, const fx_request *, int n);
 /* Plans the memory for this size when it changed, then makes the picture. FX_ENUMERIC: non-finite latents, with step,
- * block and rank. FX_ESIGNAL when the stop flag was raised. */
+ * block and rank. FX_ESIGNAL when the stop flag was raised. After a failure that all ranks agreed on (fx_comm_agreed) other
+ * than FX_ECOMM and FX_ESIGNAL, the next picture can be made. */
 fx_status fx_pipeline_generate(fx_pipeline *, const fx_request *, fx_result *);
 /* The same without the decoder: rgb is NULL. For benchmarks of the denoise loop. */
 fx_status fx_pipeline_denoise_only(fx_pipeline *, const fx_request *, fx_result *);

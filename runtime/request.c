@@ -14,7 +14,8 @@ fx_pipeline_options fx_pipeline_default_options(const char *model)
                                  .dtype = FX_BF16,
                                  .layout = FX_LAYOUT_AUTO,
                                  .exact = FX_EXACT_AUTO,
-                                 .record = true};
+                                 .record = true,
+                                 .text_bytes = (size_t)64 << 20};
 }
 
 fx_request fx_default_request(const char *prompt)

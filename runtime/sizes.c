@@ -139,6 +139,11 @@ fx_status fx_sizes_open(fx_sizes *z, fx_size size)
     return fx_comm_vote(z->comm, fx_session_open(z->model, z->be, z->comm, &z->opt, size, &z->session), NULL);
 }
 
+void fx_sizes_leave(fx_sizes *z)
+{
+    close_session(z);
+}
+
 void fx_sizes_close(fx_sizes *z)
 {
     if (z->be) release(z);

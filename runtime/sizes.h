@@ -44,6 +44,8 @@ fx_status fx_sizes_plan(fx_sizes *, fx_size);
 /* Opens the buffers of a size: plans, takes memory where the block is too small. Nothing is allocated in the step loop after
  * this. FX_ENOMEM: need and have. */
 fx_status fx_sizes_open(fx_sizes *, fx_size);
+/* After a failure in the middle of a picture, whose buffers are still taken: the next fx_sizes_open begins afresh. */
+void fx_sizes_leave(fx_sizes *);
 void fx_sizes_close(fx_sizes *);
 
 #ifdef __cplusplus
