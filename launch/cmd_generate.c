@@ -14,27 +14,14 @@
 #include "launch/commands.h"
 #include "launch/metadata.h"
 #include "launch/model_look.h"
-#include "launch/outputs.h"
-#include "launch/progress.h"
+#include "launch/picture.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"
-#include "launch/report.h"
+#include "launch/signals.h"
 #include "launch/talk.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
-#include "runtime/io/png.h"
 #include "runtime/pipeline.h"
-
-typedef struct job {
-    fx_run *s;
-    fx_options used; /* as given, then with defaults filled in */
-    char *prompt;
-    fx_pipeline *pipe;
-    const fx_model_facts *facts;
-    fx_progress_state progress;
-    double load_s;
-    fx_report report;
-} job;
 
 /* ---- before the weights ---- */
 
@@ -56,7 +43,28 @@ static fx_status draw_seed(fx_run *s, fx_options *o)
     return fx_run_vote(s, st);
 }
 
-static fx_status prepare(job *j)
+/* A prompt and a seed, or a batch that has them. */
+static fx_status prepare_pictures(fx_work *j, char **prompt)
+{
+    fx_options *o = &j->used;
+    FX_TRY(fx_prompt_get(j->s, o, prompt));
+    o->prompt = *prompt;
+    FX_TRY(draw_seed(j->s, o));
+    return fx_run_vote(j->s, j->s->rank == 0 ? fx_outputs_check(o) : FX_OK);
+}
+
+static fx_status prepare_batch(fx_work *j, fx_batch **batch)
+{
+    const fx_options *o = &j->used;
+    const bool first = j->s->rank == 0;
+    fx_signals_grace(o->grace,
+                     "'; the unfinished picture is not written; what is done is in the results file; go on "
+                     "with --resume");
+    FX_TRY(fx_run_vote(j->s, first ? fx_outputs_check_batch(o) : FX_OK));
+    return fx_run_vote(j->s, first ? fx_batch_open(o, batch) : FX_OK);
+}
+
+static fx_status prepare(fx_work *j, char **prompt, fx_batch **batch)
 {
     fx_run *s = j->s;
     fx_options *o = &j->used;
@@ -64,10 +72,7 @@ static fx_status prepare(job *j)
     fx_options_echo(o, echo, sizeof echo);
     fx_talk("fluxpar %s generate %s", FX_VERSION, echo);
     fx_comm_set_phase(s->comm, "checks");
-    FX_TRY(fx_prompt_get(s, o, &j->prompt));
-    o->prompt = j->prompt;
-    FX_TRY(draw_seed(s, o));
-    FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_outputs_check(o) : FX_OK));
+    FX_TRY(o->batch ? prepare_batch(j, batch) : prepare_pictures(j, prompt));
     FX_TRY(fx_run_vote(s, s->rank == 0 ? fx_recipe_check(o, s->ranks) : FX_OK));
     FX_TRY(fx_agree_model(s, o->model));
     FX_TRY(fx_recipe_backend(s->comm, s->ranks, s->nodes, o));
@@ -77,7 +82,7 @@ static fx_status prepare(job *j)
 
 /* ---- load ---- */
 
-static fx_status same_model(job *j)
+static fx_status same_model(fx_work *j)
 {
     uint64_t hash = j->facts->hash;
     FX_TRY(fx_comm_broadcast(j->s->comm, 0, &hash, sizeof hash));
@@ -90,11 +95,13 @@ static fx_status same_model(job *j)
     return fx_run_vote(j->s, st);
 }
 
-static fx_status load(job *j)
+static fx_status load(fx_work *j)
 {
     fx_pipeline_options p = fx_recipe_pipeline(&j->used);
-    p.progress = fx_progress_show;
-    p.progress_ctx = &j->progress;
+    p.progress = fx_picture_progress;
+    p.progress_ctx = j;
+    if (!j->used.batch && !j->used.warmup && j->used.count == 1)
+        p.text_bytes = 0; /* its prompt does not come again */
     const double start = fx_now_s();
     FX_TRY(fx_pipeline_open(&p, j->s->comm, &j->pipe));
     j->facts = fx_pipeline_facts(j->pipe);
@@ -114,7 +121,7 @@ static void take_defaults(fx_options *o, const fx_request *r)
     o->t5_len = r->t5_len;
 }
 
-static void print_header(const job *j)
+static void print_header(const fx_work *j)
 {
     const fx_model_facts *f = j->facts;
     const fx_options *o = &j->used;
@@ -134,7 +141,7 @@ static void print_header(const job *j)
             (long long)o->steps, guidance, (long long)o->t5_len);
 }
 
-static void print_notes(const job *j)
+static void print_notes(const fx_work *j)
 {
     const fx_options *o = &j->used;
     if (!j->facts->guidance && fx_flag_given(o, "guidance"))
@@ -146,46 +153,20 @@ static void print_notes(const job *j)
                (long long)o->width, (long long)o->height);
 }
 
-/* ---- one picture ---- */
+/* ---- pictures ---- */
 
-static fx_status write_picture(job *j, const fx_result *result, const char *path, double *png_s)
-{
-    fx_metadata meta;
-    const double start = fx_now_s();
-    FX_TRY(fx_metadata_make(&j->used, j->facts, &meta));
-    const fx_png_text texts[] = {{"parameters", meta.parameters}, {"fluxpar", meta.json}};
-    const fx_status st =
-        fx_png_write(path, result->rgb, result->width, result->height, 2, texts, j->used.force);
-    fx_metadata_free(&meta);
-    *png_s = fx_now_s() - start;
-    return st;
-}
-
-static fx_status announce(job *j, const fx_result *result, const char *path, double png_s)
-{
-    const fx_picture p = {&j->used, result, path, png_s, fx_run_age(j->s)};
-    fx_report_check_memory(&p, j->s->ranks);
-    fx_report_print(&p, j->load_s, j->s->ranks);
-    if (j->used.report) FX_TRY(fx_report_add(&j->report, &p));
-    printf("%s\n", path);
-    return fx_results_written();
-}
-
-static fx_status one_picture(job *j, const fx_request *request)
+static fx_status one_picture(fx_work *j, const fx_request *request)
 {
     char path[FX_OUTPUTS_MAX];
-    double png_s = 0;
     fx_result result = {0};
+    fx_made made;
     fx_outputs_name(&j->used, j->used.seed, path);
     fx_talk("seed     %llu", (unsigned long long)j->used.seed);
-    FX_TRY(fx_pipeline_generate(j->pipe, request, &result));
-    fx_progress_clear(&j->progress);
-    fx_comm_set_phase(j->s->comm, "png");
-    FX_TRY(fx_run_vote(j->s, j->s->rank == 0 ? write_picture(j, &result, path, &png_s) : FX_OK));
-    return fx_run_vote(j->s, j->s->rank == 0 ? announce(j, &result, path, png_s) : FX_OK);
+    FX_TRY(fx_picture_make(j, &j->used, request, path, &result, &made));
+    return fx_run_vote(j->s, j->s->rank == 0 ? fx_picture_tell(j, &j->used, &result, path, &made) : FX_OK);
 }
 
-static fx_status warm_up(job *j, const fx_request *like)
+static fx_status warm_up(fx_work *j, const fx_request *like)
 {
     fx_request r[FX_WARM_MOST];
     int n = 0;
@@ -197,10 +178,23 @@ static fx_status warm_up(job *j, const fx_request *like)
     return FX_OK;
 }
 
-static fx_status pictures(job *j)
+static fx_status all_pictures(fx_work *j, fx_request *request)
+{
+    fx_options *o = &j->used;
+    for (int64_t i = 0; i < o->count; i++) {
+        FX_TRY(one_picture(j, request));
+        if (i + 1 < o->count) request->seed = ++o->seed;
+        request->dump_dir = NULL; /* the first picture's tensors only */
+    }
+    if (!o->report) return FX_OK;
+    return fx_run_vote(j->s, j->s->rank == 0 ? fx_report_write(&j->report, o->report) : FX_OK);
+}
+
+static fx_status pictures(fx_work *j, fx_batch *batch)
 {
     fx_options *o = &j->used;
     fx_request request = fx_recipe_request(o);
+    if (o->batch) request.prompt = "";
     FX_TRY(fx_run_vote(j->s, fx_pipeline_complete(j->pipe, &request)));
     take_defaults(o, &request);
     print_header(j);
@@ -209,26 +203,24 @@ static fx_status pictures(job *j)
     if (o->report) st = fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report);
     FX_TRY(fx_run_vote(j->s, st));
     FX_TRY(warm_up(j, &request));
-    for (int64_t i = 0; i < o->count; i++) {
-        FX_TRY(one_picture(j, &request));
-        if (i + 1 < o->count) request.seed = ++o->seed;
-        request.dump_dir = NULL; /* the first picture's tensors only */
-    }
-    if (!o->report) return FX_OK;
-    return fx_run_vote(j->s, j->s->rank == 0 ? fx_report_write(&j->report, o->report) : FX_OK);
+    return o->batch ? fx_pictures_of_batch(j, batch) : all_pictures(j, &request);
 }
 
 fx_status fx_cmd_generate(fx_run *s, const fx_options *o)
 {
-    job j = {.s = s, .used = *o};
+    fx_work j = {.s = s, .used = *o};
+    char *prompt = NULL;
+    fx_batch *batch = NULL;
     fx_progress_open(&j.progress);
-    fx_status st = prepare(&j);
+    j.progress.brief = o->batch;
+    fx_status st = prepare(&j, &prompt, &batch);
     if (st == FX_OK) st = load(&j);
-    if (st == FX_OK) st = pictures(&j);
+    if (st == FX_OK) st = pictures(&j, batch);
     fx_progress_clear(&j.progress);
     /* After a lost peer nothing collective works any more, and closing is collective. */
     if (st != FX_ECOMM && st != FX_ESIGNAL) fx_pipeline_close(&j.pipe);
     fx_report_close(&j.report);
-    free(j.prompt);
+    fx_batch_close(&batch);
+    free(prompt);
     return st;
 }

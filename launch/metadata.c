@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/io/json.h"
+#include "runtime/io/png.h"
+
 void fx_model_name(const char *model, char *out, size_t size)
 {
     char *real = strncmp(model, "synthetic:", 10) ? realpath(model, NULL) : NULL;
@@ -70,6 +73,50 @@ fx_status fx_metadata_make(const fx_options *used, const fx_model_facts *facts, 
     if (out->json && out->parameters) return FX_OK;
     fx_metadata_free(out);
     return FX_FAIL(FX_ENOMEM, "no memory for the metadata of the picture");
+}
+
+/* ---- the same picture again? ---- */
+
+/* Of the text that is (or would be) in the picture, so that both are read alike. */
+static bool key_of(const char *text, char out[FX_METADATA_KEY])
+{
+    static const char *const fields[] = {"prompt",   "seed",   "width", "height",    "steps",
+                                         "guidance", "t5_len", "dtype", "model_hash"};
+    json_t *made = fx_json_parse(text, strlen(text), NULL), *asked = json_object();
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        json_t *value = json_object_get(made, fields[i]);
+        if (value) json_object_set(asked, fields[i], value);
+    }
+    char *line = json_object_size(asked) ? json_dumps(asked, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (const char *c = line; c && *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    snprintf(out, FX_METADATA_KEY, "%016llx", (unsigned long long)hash);
+    json_decref(made);
+    json_decref(asked);
+    free(line);
+    return line != NULL;
+}
+
+fx_status fx_metadata_key(const fx_options *used, const fx_model_facts *facts, char out[FX_METADATA_KEY])
+{
+    fx_metadata meta;
+    FX_TRY(fx_metadata_make(used, facts, &meta));
+    const bool ok = key_of(meta.json, out);
+    fx_metadata_free(&meta);
+    FX_CHECK(ok, FX_ENOMEM, "no memory for the metadata of the picture");
+    return FX_OK;
+}
+
+static void take_key(void *ctx, const char *name, const char *text)
+{
+    if (!strcmp(name, "fluxpar") && !key_of(text, ctx)) *(char *)ctx = 0;
+}
+
+bool fx_metadata_is_of(const char *path, const char key[FX_METADATA_KEY])
+{
+    char found[FX_METADATA_KEY] = "";
+    int width, height;
+    return fx_png_read_text(path, &width, &height, take_key, found) == FX_OK && !strcmp(found, key);
 }
 
 void fx_metadata_free(fx_metadata *m)

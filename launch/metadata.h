@@ -16,6 +16,12 @@ typedef struct fx_metadata {
  * go in, and nothing else but the model's hash, the version and, when the run is not exact, the mesh. */
 fx_status fx_metadata_make(const fx_options *used, const fx_model_facts *, fx_metadata *out);
 void fx_metadata_free(fx_metadata *);
+/* What was asked for, as 16 hexadecimal digits: of prompt, seed, size, steps, guidance, text length, dtype and model. Not of
+ * backend, version and mesh: a picture need not be made again because another machine goes on. FX_ENOMEM. */
+enum { FX_METADATA_KEY = 17 };
+fx_status fx_metadata_key(const fx_options *used, const fx_model_facts *, char out[FX_METADATA_KEY]);
+/* The picture in this file says the same of itself. False as well when it cannot be read. */
+bool fx_metadata_is_of(const char *path, const char key[FX_METADATA_KEY]);
 
 /* The model's name for people: the last part of its real path. */
 void fx_model_name(const char *model, char *out, size_t size);

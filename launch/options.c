@@ -318,11 +318,28 @@ static fx_status parse_words(fx_options *o, args *a)
 
 static void set_defaults(fx_options *o)
 {
-    *o = (fx_options){.count = 1, .guidance = -1, .timeout = 60, .gpus = 1, .runs = 5, .warmups = 1};
+    *o = (fx_options){
+        .count = 1, .guidance = -1, .timeout = 60, .grace = 20, .gpus = 1, .runs = 5, .warmups = 1};
     for (int i = 0; i < fx_flag_count; i++)
         if (fx_flags[i].kind == FX_FLAG_CHOICE)
             in_choices(fx_flags[i].choices, fx_flags[i].fallback,
                        (const char **)((char *)o + fx_flags[i].offset));
+}
+
+static fx_status check_batch(const fx_options *o)
+{
+    FX_CHECK(o->batch || !(o->results || o->resume || fx_flag_given(o, "grace")), FX_EINVAL,
+             "%s is for a batch; give its jobs with --batch JOBS.jsonl or leave it out",
+             o->results  ? "--results"
+             : o->resume ? "--resume"
+                         : "--grace");
+    FX_CHECK(!o->batch || (!o->prompt && !o->prompt_file), FX_EINVAL,
+             "%s and --batch are both given; in a batch every line has its prompt; drop one",
+             o->prompt ? "-p" : "--prompt-file");
+    FX_CHECK(!o->batch || (*o->batch && (!o->results || *o->results)), FX_EINVAL,
+             "the name of the %s is empty; give a file with --%s", o->batch && *o->batch ? "results" : "jobs",
+             o->batch && *o->batch ? "results" : "batch");
+    return FX_OK;
 }
 
 static fx_status check_required(const fx_options *o)
@@ -331,11 +348,14 @@ static fx_status check_required(const fx_options *o)
     if (fx_command_of(o->command)->ranks || o->command == FX_CMD_PLAN)
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");
-    if (fx_command_of(o->command)->ranks) {
+    if (fx_command_of(o->command)->ranks) FX_TRY(check_batch(o));
+    if (fx_command_of(o->command)->ranks && !o->batch) {
         FX_CHECK(o->prompt || o->prompt_file || o->command != FX_CMD_GENERATE, FX_EINVAL,
                  "no prompt; say what to draw with -p; the empty prompt is -p ''");
         FX_CHECK(!o->prompt || !o->prompt_file, FX_EINVAL,
                  "-p and --prompt-file are both given; only one prompt is possible; drop one");
+    }
+    if (fx_command_of(o->command)->ranks) {
         FX_CHECK(!o->quiet || !o->verbose, FX_EINVAL,
                  "-q and -v are both given; they exclude each other; drop one");
         FX_CHECK(!o->output || *o->output, FX_EINVAL,

@@ -26,13 +26,14 @@ enum { FX_PLAN_GPUS = 1024 }; /* most that plan is for */
 typedef struct fx_options {
     unsigned command; /* one FX_CMD_ bit */
     bool help;        /* --help after a subcommand */
-    bool json, quiet, verbose, force, trace, no_graphs, no_vae;
+    bool json, quiet, verbose, force, trace, no_graphs, no_vae, resume;
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
-    const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup, *meshes, *json_file;
+    const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup, *meshes, *json_file, *batch,
+        *results;
     const char *backend, *dtype, *layout, *exact, *exchange,
         *gpu; /* choices, always one of the words in the table */
     int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus, runs, warmups;
-    double guidance, timeout;
+    double guidance, timeout, grace;
     uint64_t seed;
     uint64_t given; /* bit i: row i of the table was on the command line */
 } fx_options;

@@ -84,6 +84,7 @@ void fx_progress_show(void *ctx, fx_phase phase, size_t done, size_t total, doub
     if (done == total) {
         fx_progress_clear(p);
         p->ended = true;
+        if (p->brief && phase != FX_PHASE_LOAD) return;
         if (phase == FX_PHASE_DENOISE)
             fx_talk("%-8s %zu steps in %.2f s", fx_phase_name(phase), total, seconds);
         else

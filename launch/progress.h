@@ -7,6 +7,7 @@
 
 typedef struct fx_progress_state {
     bool bar;       /* standard error is a terminal */
+    bool brief;     /* no line at the end of a phase but of the load: a picture has one line in all */
     bool drawn;     /* a bar stands on the current line */
     bool ended;     /* the phase's last line is printed */
     int phase;      /* last seen, -1 none */

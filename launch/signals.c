@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch/board.h"
@@ -40,6 +41,11 @@ enum { LOST_CODE = 5, LAST_MS = 3000 };
 
 static volatile sig_atomic_t deadline_code = 4, over_code = -1, stopping, launcher;
 static const char *volatile deadline_what;
+static const char *volatile stop_advice = "'; the unfinished picture is not written; run it again";
+static double grace_s; /* 0: signals do not ask */
+static bool hurried;   /* SIGTERM is followed by SIGKILL */
+static volatile sig_atomic_t asked;
+static atomic_long asked_ms;
 static int *_Atomic leaving;
 
 void fx_signals_leaving(int *word)
@@ -59,6 +65,7 @@ static const char *signal_text(int number)
     case SIGINT: return "SIGINT (Ctrl-C)";
     case SIGTERM: return "SIGTERM";
     case SIGHUP: return "SIGHUP";
+    case SIGUSR1: return "SIGUSR1";
     case SIGSEGV: return "SIGSEGV (segmentation fault)";
     case SIGBUS: return "SIGBUS (a file that shrank, or no memory behind a page)";
     case SIGABRT: return "SIGABRT";
@@ -108,8 +115,7 @@ void fx_signals_leave_last(int exit_code)
 
 void fx_signals_print(void)
 {
-    print_line("stopped by ", signal_text(fx_stop_signal()),
-               "'; the unfinished picture is not written; run it again");
+    print_line("stopped by ", signal_text(fx_stop_signal()), stop_advice);
 }
 
 /* True when a peer or the launcher is gone: that is said instead. */
@@ -147,18 +153,62 @@ bool fx_signals_orphan(char *text, size_t size)
     return true;
 }
 
+/* ---- asking ---- */
+
+static long now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void fx_signals_grace(double seconds, const char *advice)
+{
+    const bool slurm = getenv("SLURM_STEP_ID") || getenv("SLURM_STEPID");
+    hurried =
+        !slurm && (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("MV2_COMM_WORLD_SIZE"));
+    grace_s = seconds;
+    stop_advice = advice;
+}
+
+int fx_signals_asked(double *left_s)
+{
+    const int number = asked;
+    if (left_s) *left_s = number ? grace_s - 1e-3 * (double)(now_ms() - atomic_load(&asked_ms)) : grace_s;
+    return number;
+}
+
+/* True: the signal asks, and no more is to be done in its handler. */
+static bool asks(int number)
+{
+    if (asked) return number == asked && now_ms() - atomic_load(&asked_ms) < 1000;
+    if (grace_s <= 0 || !(number == SIGUSR1 || (number == SIGTERM && !hurried))) return false;
+    if (launcher && (int)getppid() != launcher) return false; /* the kernel's, because the launcher is gone */
+    atomic_store(&asked_ms, now_ms());
+    asked = number;
+    fx_signals_deadline(grace_s, 128 + number, NULL);
+    return true;
+}
+
 /* ---- handlers ---- */
+
+/* This rank ends by itself: it is not to be called dead. */
+static void tell_others(void)
+{
+    int *word = atomic_load(&leaving);
+    if (word) __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+}
 
 static void on_stop(int number)
 {
     if (over_code >= 0) _exit(over_code);
+    if (!stopping && asks(number)) return;
     if (stopping) {
         fx_png_cleanup();
         _exit(128 + fx_stop_signal());
     }
     stopping = 1;
-    int *word = atomic_load(&leaving);
-    if (word) __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+    tell_others();
     fx_stop_request(number);
     fx_signals_deadline(GRACE_S, 128 + number, NULL);
 }
@@ -168,6 +218,10 @@ static void on_deadline(int number)
     (void)number;
     fx_png_cleanup();
     if (over_code >= 0) _exit(deadline_code); /* all is said */
+    if (asked && !fx_stop_signal()) {
+        tell_others();
+        fx_stop_request(asked);
+    }
     if (fx_stop_signal()) {
         if (print_lost())
             deadline_code = LOST_CODE;
@@ -213,6 +267,7 @@ void fx_signals_install(void)
     install(SIGINT, on_stop, 0);
     install(SIGTERM, on_stop, 0);
     install(SIGHUP, on_stop, 0);
+    install(SIGUSR1, on_stop, 0);
     install(SIGALRM, on_deadline, 0);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe behind the progress lines must not end the run */
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an ordinary write error */

@@ -1,4 +1,4 @@
-/* Signals: SIGINT, SIGTERM and SIGHUP raise the stop flag and start a hard deadline; SIGSEGV, SIGBUS,
+/* Signals: SIGINT, SIGTERM, SIGHUP and SIGUSR1 raise the stop flag and start a hard deadline; SIGSEGV, SIGBUS,
  * SIGABRT, SIGFPE and SIGILL print one line and end the process. */
 #ifndef FX_LAUNCH_SIGNALS_H
 #define FX_LAUNCH_SIGNALS_H
@@ -17,6 +17,13 @@ void fx_signals_over(int exit_code);
 /* For a rank that has nothing to say where one rank speaks for all: waits until the launcher ends it, because
  * that one has left, or 3 s. Its exit code is set. */
 void fx_signals_leave_last(int exit_code);
+/* From now on SIGUSR1 only asks for the end, and SIGTERM where nobody follows it with SIGKILL in a second (mpirun does; srun
+ * and a shell do not): the process has so many seconds, then it ends as after any stop signal. A second signal is not
+ * asking, unless it is the same within a second (a launcher may pass on what the rank got already). advice: the end of the
+ * error line of a stop signal. seconds 0: as without. */
+void fx_signals_grace(double seconds, const char *advice);
+/* The signal that asked, or 0; *left_s (may be NULL): what is left of the seconds. */
+int fx_signals_asked(double *left_s);
 /* The error line of a stop signal: which, and during what. */
 void fx_signals_print(void);
 /* From now on the process has this long to end; then it is ended with this exit code, temporary files

@@ -3,6 +3,8 @@
  * user's name, and a file that somebody else made in the meantime is not replaced without -f. */
 #include "runtime/io/output.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -106,6 +108,31 @@ void fx_output_cleanup(void)
     const int saved = errno;
     (void)unlink(temporary);
     errno = saved;
+}
+
+/* "-4711" or "4711-1" up to ".tmp" at the end. */
+static bool is_number_and_end(const char *text)
+{
+    const size_t n = strspn(text, "0123456789");
+    if (n && text[n] == '-' && isdigit((unsigned char)text[n + 1]))
+        text += 1 + strspn(text + n + 1, "0123456789");
+    return n && !strcmp(text + n, ".tmp");
+}
+
+int fx_output_sweep(const char *path)
+{
+    char dir[PATH_MAX], start[PATH_MAX];
+    int count = 0;
+    if (strlen(path) >= PATH_MAX) return 0;
+    const char *name = split(path, dir);
+    const int length = snprintf(start, sizeof start, ".%.*s.fluxpar-", NAME_PART, name);
+    DIR *folder = opendir(dir);
+    for (struct dirent *e; folder && (e = readdir(folder));) {
+        if (strncmp(e->d_name, start, (size_t)length) || !is_number_and_end(e->d_name + length)) continue;
+        count += unlinkat(dirfd(folder), e->d_name, 0) == 0;
+    }
+    if (folder) closedir(folder);
+    return count;
 }
 
 void fx_output_abort(int fd)

@@ -19,6 +19,9 @@ fx_status fx_output_commit(const char *path, int fd, bool overwrite);
 void fx_output_abort(int fd);
 /* Removes the temporary file, if any. Async-signal-safe. */
 void fx_output_cleanup(void);
+/* Removes what killed processes left of a file: its temporary names, whatever their process. Returns how many there were. For
+ * those who know that nobody writes it now. */
+int fx_output_sweep(const char *path);
 
 #ifdef __cplusplus
 }
