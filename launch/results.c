@@ -179,7 +179,7 @@ void fx_results_close(fx_results **results)
 
 /* ---- rows ---- */
 
-bool fx_results_has(const fx_results *r, const char *path, const char key[FX_KEY_CHARS])
+bool fx_results_has(const fx_results *r, const char *path, const char *key)
 {
     const char *made = json_string_value(json_object_get(r->made, path));
     return made && !strcmp(made, key);

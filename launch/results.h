@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FX_RESULT_BYTES = 1 << 17, FX_KEY_CHARS = 17 }; /* of a line; of a key with its zero byte */
+enum { FX_RESULT_BYTES = 1 << 17 }; /* of a line */
 
 typedef struct fx_results fx_results;
 
@@ -19,7 +19,7 @@ fx_status fx_results_open(const char *path, bool resume, bool force, fx_results 
 void fx_results_close(fx_results **);
 
 /* An earlier run made this picture, from the same values (key: fx_metadata_key). */
-bool fx_results_has(const fx_results *, const char *path, const char key[FX_KEY_CHARS]);
+bool fx_results_has(const fx_results *, const char *path, const char *key);
 /* The drawn number: the earlier run's, or a new one, which is then written. FX_EDEVICE, FX_EWRITE. */
 fx_status fx_results_drawn(fx_results *, uint64_t *out);
 /* Takes the row; written and synced when this returns. FX_EWRITE: the file ends with the row before. */

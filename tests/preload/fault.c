@@ -1,14 +1,17 @@
 /* A fault at a known place: loaded into a rank with LD_PRELOAD, it watches the lines that `fluxpar -v` writes
- * about its phases and strikes in the middle of the one asked for. Used by tests/sh_faults.sh.
+ * about its phases and strikes in the middle of the one asked for, or beside a rename. Used by tests/sh_faults.sh and sh_batch.sh.
  *   FAULT_RANK=1                which rank of the launcher
  *   FAULT_AT="denoise step 3"   the end of the line that arms it
  *   FAULT_SEND=1                strike at the next send of more than 4 KiB (a ring hop), not at once
  *   FAULT_SPOIL=1               no strike: one bit of every message of more than 256 bytes from that rank is flipped
+ *   FAULT_RENAME=2              strike after the second file has got its name, -2: before
+ *   FAULT_LOG=FILE              what is renamed and what is synced, in order, one name per line
  *   FAULT=9                     the signal it sends to itself; "memory": no more address space; "files": none
  *                               larger than 1 KiB */
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -57,6 +60,42 @@ ssize_t write(int fd, const void *data, size_t n)
     }
     errno = saved;
     return done;
+}
+
+static void note(const char *what, const char *name)
+{
+    const char *log = getenv("FAULT_LOG");
+    if (!log || !chosen()) return;
+    FILE *to = fopen(log, "a");
+    const char *slash = strrchr(name, '/');
+    if (to) fprintf(to, "%s %s\n", what, slash ? slash + 1 : name);
+    if (to) fclose(to);
+}
+
+int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    static int count;
+    const int at = getenv("FAULT_RENAME") ? atoi(getenv("FAULT_RENAME")) : 0;
+    count++;
+    if (chosen() && at == -count) strike();
+    const int failed = (int)syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
+    const int saved = errno;
+    if (!failed) note("rename", to);
+    if (!failed && chosen() && at == count) strike();
+    errno = saved;
+    return failed;
+}
+
+int fsync(int fd)
+{
+    char link[64], name[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    const ssize_t n = readlink(link, name, sizeof name - 1);
+    const int failed = (int)syscall(SYS_fsync, fd), saved = errno;
+    name[n > 0 ? n : 0] = 0;
+    if (!failed) note("sync", name);
+    errno = saved;
+    return failed;
 }
 
 /* As wide as a register, whatever the MPI library's handles are. */
