@@ -114,4 +114,31 @@ scancel --signal=TERM --name=stop-me
 rc=0
 wait $pid || rc=$?
 ended "scancel --signal=TERM" 143 "stopped by SIGTERM during 'denoise step"
+
+# A batch finishes its picture: on Slurm's warning (--signal), and on scancel's SIGTERM, which srun's ranks have time after.
+printf '{"prompt": "cat"}\n{"prompt": "dog", "steps": 60}\n{"prompt": "fox"}\n' >jobs.jsonl
+fx "${args[@]:0:3}" --batch jobs.jsonl --threads 1 --t5-len 16 -S 1 --steps 2 -o want.png --results want
+for signal in USR1:138 TERM:143; do
+    what="batch, SIG${signal%:*}"
+    rm -f out/* jobs.results.jsonl
+    batch=("$fluxpar" "${args[@]:0:3}" --batch jobs.jsonl --threads 1 --t5-len 16 -S 1 --steps 2 -v -o out/x.png --resume --grace 60)
+    timeout -k 5 120 srun --mpi=pmix -n 3 --job-name=ask-me "${batch[@]}" >"$out" 2>"$err" &
+    pid=$!
+    for _ in $(seq 600); do
+        grep -q 'denoise step 5' "$err" && break
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.1
+    done
+    scancel --signal="${signal%:*}" --name=ask-me
+    rc=0
+    wait $pid || rc=$?
+    check "$what: exit code" rc_is "${signal#*:}"
+    check "$what: one error line" one_error_line
+    check "$what: message" says "stopped by SIG${signal%:*} .*go on with --resume"
+    check "$what: the picture is finished, no other begun" only_files out x-1.png x-2.png
+    slurm --mpi=pmix -n 3 -- "${batch[@]}"
+    check "$what: goes on: exit 0" rc_is 0
+    for n in 1 2 3; do check "$what: picture $n" cmp -s want-$n.png out/x-$n.png; done
+    check "$what: the third alone is made" same "$(xargs <"$out")" out/x-3.png
+done
 finish
