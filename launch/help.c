@@ -20,7 +20,18 @@ static const char generate_notes[] =
     "A flag given twice: the last one counts. --flag=value works too. Talk goes to the standard error; the\n"
     "standard output gets one line per picture, its path. With the same seed every mesh, unless --exact is "
     "off,\n"
-    "writes the same bytes as one rank.\n";
+    "writes the same bytes as one rank.\n"
+    "\n"
+    "--batch: a line is {\"prompt\": ..., \"seed\": ..., \"width\": ..., \"height\": ..., \"steps\": ..., "
+    "\"guidance\": ...,\n"
+    "\"output\": ..., \"n\": ...}, all but the prompt may be missing: then the flag counts (a seed that "
+    "nobody "
+    "gives is drawn once\n"
+    "and kept in the results). -o name.png gives name-LINE.png, or has {line}, {image} and {seed} in it. A "
+    "bad line is "
+    "recorded\n"
+    "and the others are made, exit code 7. After a kill or a time limit --resume goes on. More: "
+    "launch/README.md.\n";
 
 static const char selftest_notes[] = "\n"
                                      "The picture is made twice with one seed: by rank 0 alone, while the "

@@ -82,7 +82,12 @@ AREAS = [
     ("tokenizers", 5, [
         ("runtime/text/clip_encoder.c", "golden h4dev; configs; golden"),
         ("runtime/text/t5_encoder.c", "golden h4dev; configs; golden"),
+        ("runtime/text/kept.c", "kept"),
         ("runtime/text/*.c", "tokenizer_files; tokenizers; token_settings"),
+    ]),
+    ("batches", 2, [
+        ("launch/jobs.c", "jobs; fuzz_replay"),
+        ("launch/lines.c", "jobs; fuzz_replay"),
     ]),
     ("scheduler", 3, [
         ("runtime/sample/noise.c", "noise"),

@@ -170,24 +170,24 @@ else skip "not finite" "no tensor to poison"; fi
 
 # ---- the command line ----
 mkdir ../cli && cd ../cli || exit 1
-printf '\xef\xbb\xbf{"prompt": "x"}\r\n{"prompt": "x"}' >jobs
-batch jobs
+printf '\xef\xbb\xbf{"prompt": "x"}\r\n{"prompt": "x"}' >few
+batch few
 check "no seeds: exit 0" rc_is 0
-check "no seeds: names" only_files . fluxpar-1.png fluxpar-2.png jobs jobs.results.jsonl
+check "no seeds: names" only_files . fluxpar-1.png fluxpar-2.png few few.results.jsonl
 check "no seeds: two pictures" test "$(cmp fluxpar-1.png fluxpar-2.png 2>&1)"
-check "no seeds: what was drawn is kept" has_rows 1 '^\{"status":"drawn","seed":[0-9]+\}$' jobs.results.jsonl
+check "no seeds: what was drawn is kept" has_rows 1 '^\{"status":"drawn","seed":[0-9]+\}$' few.results.jsonl
 cp fluxpar-2.png before.png && rm fluxpar-2.png
-batch jobs --resume
+batch few --resume
 check "no seeds: the same picture again" cmp -s before.png fluxpar-2.png
-rm -f ./*.png jobs.results.jsonl
-batch jobs -S 5 -n 2 -o 'p{line}_{image}_{seed}.png' --results r.jsonl
-check "pattern: names" only_files . jobs r.jsonl p1_0_5.png p1_1_6.png p2_0_5.png p2_1_6.png
+rm -f ./*.png few.results.jsonl
+batch few -S 5 -n 2 -o 'p{line}_{image}_{seed}.png' --results r.jsonl
+check "pattern: names" only_files . few r.jsonl p1_0_5.png p1_1_6.png p2_0_5.png p2_1_6.png
 check "-S: the same seed for all lines" cmp -s p1_0_5.png p2_0_5.png
 rm -f ./*.png r.jsonl
-batch jobs -S 5 -n 2 -o x.png
-check "-n: names" only_files . jobs jobs.results.jsonl x-1-5.png x-1-6.png x-2-5.png x-2-6.png
-rm -f ./*.png jobs.results.jsonl
-batch jobs -p x
+batch few -S 5 -n 2 -o x.png
+check "-n: names" only_files . few few.results.jsonl x-1-5.png x-1-6.png x-2-5.png x-2-6.png
+rm -f ./*.png few.results.jsonl
+batch few -p x
 refused 2 "-p and --batch are both given" "-p with --batch"
 fx generate -m "$model" -p x --resume
 refused 2 "--resume is for a batch" "--resume alone"
@@ -197,21 +197,21 @@ batch none.jsonl
 refused 2 "--batch none.jsonl cannot be opened" "no such file"
 batch .
 check "a folder: exit 2" rc_is 2
-batch jobs --results jobs
+batch few --results few
 refused 2 "is the jobs file itself" "results into the jobs"
-batch jobs -o 'a{lin}.png'
+batch few -o 'a{lin}.png'
 refused 2 "nothing is known for \{lin\}" "an unknown word in -o"
-batch jobs -o a.jpg
+batch few -o a.jpg
 refused 2 "only PNG is written" "another kind of picture"
 echo "my notes" >notes
-batch jobs --results notes --resume
+batch few --results notes --resume
 refused 2 "no results file of fluxpar" "a foreign results file"
 check "a foreign results file stays" same "$(cat notes)" "my notes"
 : >empty
 batch empty
 check "no jobs: exit 0" rc_is 0
 if [ "$(id -u)" = 0 ] && [ -e /dev/full ]; then
-    batch jobs --results /dev/full
+    batch few --results /dev/full
     check "results that are no file: exit 2" rc_is 2
 fi
 

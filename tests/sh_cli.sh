@@ -10,7 +10,7 @@ for word in generate selftest bench plan inspect info version 'Exit codes'; do c
 fx generate --help
 check "generate --help: exit 0" rc_is 0
 for flag in model prompt prompt-file output width height steps guidance seed t5-len ulysses ring layout exact threads \
-    backend dtype timeout report dump warmup no-graphs exchange quiet verbose force ulysses-degree ring-degree; do
+    backend dtype timeout report dump warmup no-graphs exchange batch results resume grace quiet verbose force ulysses-degree ring-degree; do
     check "generate --help names --$flag" prints "--$flag( |,|$|\))"
 done
 for letter in m p o n W H g S q v f; do check "generate --help names -$letter" prints "^  -$letter, --"; done

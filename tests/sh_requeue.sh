@@ -10,12 +10,12 @@ crowded() { awk -v cores="$(nproc)" '{exit !($1 > 1.5 * cores)}' /proc/loadavg; 
 
 pictures=(a-1.png a-2.png a-3.png a-4.png)
 args=(generate -m "$model" --batch jobs.jsonl -o a.png --t5-len 16 --threads 1 --steps 4)
-printf '{"prompt": "%s"}\n' cat dog fox cat >jobs
-mkdir want && cd want && cp ../jobs jobs.jsonl && fx "${args[@]}" -S 5 && cd ..
+printf '{"prompt": "%s"}\n' cat dog fox cat >few
+mkdir want && cd want && cp ../few jobs.jsonl && fx "${args[@]}" -S 5 && cd ..
 check "not disturbed: exit 0" rc_is 0
 
 fresh() { # FOLDER [LINES]: an empty folder with its jobs
-    rm -rf "$1" && mkdir "$1" && cp "${2:-jobs}" "$1/jobs.jsonl" && cd "$1" || exit 1
+    rm -rf "$1" && mkdir "$1" && cp "${2:-few}" "$1/jobs.jsonl" && cd "$1" || exit 1
 }
 equal() { # what a batch must have in the end, wherever it was disturbed
     local p
@@ -130,7 +130,7 @@ dropped() {
     check "$what: one error line" one_error_line
     check "$what: message" says "error: rank [0-9]+ .*stopped by $2.*go on with --resume"
     check "$what: what is done stays, nothing else" only_files . a-1.png jobs.jsonl jobs.results.jsonl
-    cp ../jobs jobs.jsonl
+    cp ../few jobs.jsonl
     fx "${args[@]}" -S 5 --resume
     check "$what: the first is not made again" same "$(wc -l <"$out")" 3
     equal "$what"
@@ -245,7 +245,7 @@ kill -KILL $pid
 ended 1000
 wait $pid 2>/dev/null
 check "$what: what is done stays, nothing else" only_files . a-1.png jobs.jsonl jobs.results.jsonl
-cp ../jobs jobs.jsonl
+cp ../few jobs.jsonl
 mpi 2 "${args[@]}" -S 5 --resume
 equal "$what"
 

@@ -1,5 +1,6 @@
 /* A fault at a known place: loaded into a rank with LD_PRELOAD, it watches the lines that `fluxpar -v` writes
- * about its phases and strikes in the middle of the one asked for, or beside a rename. Used by tests/sh_faults.sh and sh_batch.sh.
+ * about its phases and strikes in the middle of the one asked for, or beside a rename. Used by tests/sh_faults.sh,
+ * sh_batch.sh and sh_requeue.sh.
  *   FAULT_RANK=1                which rank of the launcher
  *   FAULT_AT="denoise step 3"   the end of the line that arms it
  *   FAULT_SEND=1                strike at the next send of more than 4 KiB (a ring hop), not at once
