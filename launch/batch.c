@@ -372,7 +372,7 @@ fx_status fx_batch_done(fx_batch *b, int64_t number, fx_status st, const char *t
     FX_CHECK(i < b->open_count, FX_ESHAPE, "picture %lld was not handed out", (long long)number);
     const fx_task o = b->open[i];
     b->open[i] = b->open[--b->open_count];
-    if (st != FX_OK) return bad_picture(b, &o, st == FX_ESIGNAL ? "stopped" : "failed", st, text);
+    if (st != FX_OK || !made) return bad_picture(b, &o, st == FX_ESIGNAL ? "stopped" : "failed", st, text);
     b->made++;
     return fx_results_add(b->results, fx_row_made(&o, made));
 }

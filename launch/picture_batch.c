@@ -15,24 +15,30 @@ typedef struct orders {
     const fx_task *now;
 } orders;
 
+/* Room on the ranks that get it. */
+static fx_status make_room(orders *o, uint64_t bytes)
+{
+    if (bytes > o->bytes) {
+        free(o->room);
+        o->room = malloc(bytes);
+        o->bytes = o->room ? bytes : 0;
+    }
+    o->now = o->room;
+    FX_CHECK(o->now, FX_ENOMEM, "no memory for a job of %llu bytes", (unsigned long long)bytes);
+    return FX_OK;
+}
+
 /* Every rank gets rank 0's next order. */
 static fx_status next_order(fx_work *w, fx_batch *b, orders *o)
 {
     fx_run *s = w->s;
     const double wait_s = s->timeout_s < 4 ? s->timeout_s / 4 : 1; /* the others wait meanwhile */
     size_t size = 0;
-    fx_status st = s->rank == 0 ? fx_batch_next(b, wait_s, &o->now, &size) : FX_OK;
-    FX_TRY(fx_run_vote(s, st));
+    FX_TRY(fx_run_vote(s, b ? fx_batch_next(b, wait_s, &o->now, &size) : FX_OK));
     uint64_t bytes = size;
     FX_TRY(fx_comm_broadcast(s->comm, 0, &bytes, sizeof bytes));
-    if (s->rank != 0 && bytes > o->bytes) {
-        free(o->room);
-        o->room = malloc(bytes);
-        o->bytes = o->room ? bytes : 0;
-        if (!o->room) st = FX_FAIL(FX_ENOMEM, "no memory for a job of %llu bytes", (unsigned long long)bytes);
-    }
-    FX_TRY(fx_run_vote(s, st));
-    if (s->rank != 0) o->now = o->room;
+    FX_TRY(fx_run_vote(s, b ? FX_OK : make_room(o, bytes)));
+    if (!o->now) return FX_ENOMEM; /* the vote has failed then */
     return fx_comm_broadcast(s->comm, 0, (void *)(uintptr_t)o->now, bytes);
 }
 
