@@ -1,5 +1,6 @@
 /* Backend name -> table of ops. The only file besides parallel/comm_open.c that knows which backends were
  * built in. A table with an empty slot is refused here, so that no call site ever checks for NULL. */
+#include "kernels/devices.h"
 #include "kernels/guard.h"
 #include "kernels/ops.h"
 #include "kernels/plan.h"
@@ -224,6 +225,15 @@ fx_status fx_device_constant(fx_backend *be, const void *device, const float *ho
     (void)be, (void)device, (void)host, (void)n;
 #endif
     return FX_OK;
+}
+
+const fx_device_calls *fx_device_calls_built(void)
+{
+#if FX_HAVE_CUDA
+    return &fx_cuda_device_calls;
+#else
+    return NULL;
+#endif
 }
 
 /* ---- the exchange by kernels ---- */

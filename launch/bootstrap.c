@@ -70,17 +70,18 @@ void fx_run_prepare(char *const argv[], const fx_options *o, fx_run *s)
 
 /* MPI was not wired to the launcher: every process believes to be rank 0. The launcher's first one speaks,
  * and the others leave after it, because the launcher may end all when one leaves. */
-static fx_status not_wired(fx_run *s, fx_status st)
+static fx_status not_wired(fx_run *s, const fx_options *o, fx_status st)
 {
-    if (st == FX_EINVAL && s->rank != 0) fx_signals_leave_last(fx_exit_code(st));
+    if (st == FX_EINVAL && s->rank != 0 && o->command != FX_CMD_DOCTOR)
+        fx_signals_leave_last(fx_exit_code(st));
     return st;
 }
 
-static fx_status check_size(fx_run *s)
+static fx_status check_size(fx_run *s, const fx_options *o)
 {
     if (s->launched <= 1 || s->ranks == s->launched) return FX_OK;
     return not_wired(
-        s,
+        s, o,
         FX_FAIL(FX_EINVAL,
                 "MPI started %d rank but the launcher started %d tasks; MPI was not wired to it; use 'srun "
                 "--mpi=pmix' ('srun --mpi=list' shows what exists) or 'mpirun -np %d'",
@@ -120,10 +121,10 @@ fx_status fx_run_open(fx_run *s, const fx_options *o, fx_status parsed)
     snprintf(message, sizeof message, "%s", fx_error());
     s->timeout_s = o->timeout > 0 ? o->timeout : 60;
     const fx_status opened = start_comm(s, s->timeout_s);
-    if (opened != FX_OK) return not_wired(s, opened);
+    if (opened != FX_OK) return not_wired(s, o, opened);
     fx_signals_install();
     s->ranks = fx_comm_size(s->comm);
-    FX_TRY(check_size(s));
+    FX_TRY(check_size(s, o));
     s->rank = fx_comm_rank(s->comm);
     fx_talk_open(s->rank, s->ranks, "cpu", o->quiet, o->verbose);
     fx_comm_on_phase(s->comm, show_phase);
@@ -199,7 +200,7 @@ int fx_run_end(fx_run *s, fx_status st)
 {
     st = name_the_lost(s, st);
     fx_board_leave(s->board);
-    const int code = fx_exit_code(st);
+    const int code = st == FX_OK ? s->verdict : fx_exit_code(st);
     if (st == FX_ECOMM || st == FX_ESIGNAL) {
         leave(s, st, code);
         return code;

@@ -15,10 +15,12 @@ typedef struct fx_run {
     int rank, ranks;
     int launched; /* ranks that the launcher says it started; 1 without one */
     int nodes;
-    bool lost;        /* ended by a signal or a lost peer: nothing may be closed any more */
-    double timeout_s; /* of every wait */
-    double age_s;     /* of the process when main() began */
-    double start_s;   /* fx_now_s() then */
+    bool lost;         /* ended by a signal or a lost peer: nothing may be closed any more */
+    int verdict;       /* exit code of a run that ended well: 0, doctor also 1 */
+    char trouble[512]; /* doctor: why the ranks do not meet or are not alike; "" */
+    double timeout_s;  /* of every wait */
+    double age_s;      /* of the process when main() began */
+    double start_s;    /* fx_now_s() then */
 } fx_run;
 
 /* First thing after parsing. Starts the same program over in this process once, with passive OpenMP waiting,

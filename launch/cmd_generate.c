@@ -15,6 +15,7 @@
 #include "launch/metadata.h"
 #include "launch/model_look.h"
 #include "launch/picture.h"
+#include "launch/place.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"
 #include "launch/signals.h"
@@ -77,7 +78,7 @@ static fx_status prepare(fx_work *j, char **prompt, fx_batch **batch)
     FX_TRY(fx_agree_model(s, o->model));
     FX_TRY(fx_recipe_backend(s->comm, s->ranks, s->nodes, o));
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
-    return FX_OK;
+    return fx_place_run(s, o);
 }
 
 /* ---- load ---- */

@@ -10,6 +10,7 @@
 #include "launch/agree.h"
 #include "launch/commands.h"
 #include "launch/metadata.h"
+#include "launch/place.h"
 #include "launch/progress.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"
@@ -43,7 +44,7 @@ static fx_status prepare(job *j)
     FX_TRY(fx_agree_model(s, o->model));
     FX_TRY(fx_recipe_backend(s->comm, s->ranks, s->nodes, o));
     fx_talk_open(s->rank, s->ranks, o->backend, o->quiet, o->verbose);
-    return FX_OK;
+    return fx_place_run(s, o);
 }
 
 /* ---- while it runs ---- */

@@ -10,6 +10,7 @@
 #include <pcre2.h>
 
 #include "kernels/ops.h"
+#include "launch/bind.h"
 #include "launch/commands.h"
 #include "parallel/comm_nccl.h"
 
@@ -54,6 +55,7 @@ fx_status fx_cmd_version(fx_run *s, const fx_options *o)
             printf("GPUs            none: %s\n", fx_error());
     }
     printf("MPI             %s\n", fx_comm_describe());
+    printf("hwloc           %s\n", fx_bind_describe());
     printf("jansson         %s\n", jansson_version_str());
     printf("libpng          %s\n", png_get_libpng_ver(NULL));
     printf("PCRE2           %s\n", pcre);

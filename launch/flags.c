@@ -34,7 +34,8 @@
 
 const fx_flag fx_flags[] = {
     TEXT("model", 'm', "DIR", model, "required",
-         "diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S]", SHAPES, true),
+         "diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S]",
+         SHAPES | FX_CMD_DOCTOR, true),
     TEXT("prompt", 'p', "TEXT", prompt, "required, may be empty", "what to draw", RUNS, true),
     TEXT("prompt-file", 0, "FILE", prompt_file, NULL,
          "read the prompt from a UTF-8 file; - is the standard input", RUNS, false),
@@ -81,14 +82,17 @@ const fx_flag fx_flags[] = {
            "on a GPU, launch every kernel of every step by itself instead of replaying a recorded step (CUDA "
            "graph)",
            RUNS),
+    CHOICE("bind", bind, "auto|off", "auto",
+           "threads and memory to the device's NUMA node or to an equal share of the allowed cores (hwloc)",
+           RUNS, false),
     INT("threads", NULL, 0, threads, 1, 1024, "cores / ranks of the node", "threads per rank", RUNS, false),
     CHOICE("backend", backend, "auto|cpu|onednn|ref|guard|cuda", "auto",
            "what computes: own kernels, oneDNN, or plain loops in double precision; guard: as auto, every "
            "call watched",
-           RUNS, true),
+           RUNS | FX_CMD_DOCTOR, true),
     CHOICE("dtype", dtype, "bf16|f32", "bf16", "of weights and activations", RUNS, true),
-    REAL("timeout", 0, "S", timeout, 1, 86400, "60", "seconds until a wait for another rank is given up",
-         false),
+    {"timeout", NULL, 0, FX_FLAG_REAL, "S", AT(timeout), 1, 86400, NULL, "60",
+     "seconds until a wait for another rank is given up", RUNS | FX_CMD_DOCTOR, false},
     FILE_TEXT("warmup", 0, "WxH,...", warmup, NULL,
               "plan these sizes too, and run a little of each before the first picture"),
     FILE_TEXT("report", 0, "FILE", report, NULL, "write timings, memory and communication as JSON"),
@@ -112,13 +116,13 @@ const fx_flag fx_flags[] = {
            FX_CMD_BENCH),
     TEXT("json", 0, "FILE", json_file, NULL, "write the table with all samples as JSON", FX_CMD_BENCH, false),
     SWITCH("json", 0, json, "print JSON on the standard output",
-           FX_CMD_SELFTEST | FX_CMD_INSPECT | FX_CMD_INFO),
+           FX_CMD_SELFTEST | FX_CMD_DOCTOR | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("quiet", 'q', quiet, "nothing but errors on the standard error",
-           RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
+           RUNS | FX_CMD_DOCTOR | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("verbose", 'v', verbose, "details, the phases of all ranks, and the source line of an error",
-           RUNS | FX_CMD_INSPECT | FX_CMD_INFO),
+           RUNS | FX_CMD_DOCTOR | FX_CMD_INSPECT | FX_CMD_INFO),
     SWITCH("force", 'f', force, "overwrite the output", FX_CMD_GENERATE | FX_CMD_BENCH),
-    SWITCH("help", 'h', help, "print this help", SHAPES | FX_CMD_INSPECT | FX_CMD_INFO),
+    SWITCH("help", 'h', help, "print this help", SHAPES | FX_CMD_DOCTOR | FX_CMD_INSPECT | FX_CMD_INFO),
 };
 const int fx_flag_count = sizeof fx_flags / sizeof fx_flags[0];
 
@@ -129,6 +133,8 @@ const fx_command_row fx_command_rows[] = {
      "do these ranks compute what one rank computes: latents of each step and blocks compared"},
     {"bench", FX_CMD_BENCH, true, "[mpirun -np RANKS] fluxpar bench -m DIR [--meshes LIST] [flags]",
      "time meshes of 1 to RANKS ranks against each other, and compare their bytes"},
+    {"doctor", FX_CMD_DOCTOR, true, "[mpirun -np RANKS] fluxpar doctor [-m DIR] [--json]",
+     "what this machine or allocation can do, and what is wrong with it, before a job fails"},
     {"plan", FX_CMD_PLAN, false, "fluxpar plan -m DIR --gpu NAME --gpus N [--trace] [flags]",
      "one denoise step on N GPUs as data: launches, exchanges, waits and their buffers; none is needed"},
     {"inspect", FX_CMD_INSPECT, false, "fluxpar inspect PATH [--json]",

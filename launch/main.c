@@ -14,10 +14,10 @@
 static const struct {
     unsigned bit;
     fx_status (*run)(fx_run *, const fx_options *);
-} commands[] = {{FX_CMD_GENERATE, fx_cmd_generate}, {FX_CMD_SELFTEST, fx_cmd_selftest},
-                {FX_CMD_BENCH, fx_cmd_bench},       {FX_CMD_PLAN, fx_cmd_plan},
-                {FX_CMD_INSPECT, fx_cmd_inspect},   {FX_CMD_INFO, fx_cmd_info},
-                {FX_CMD_VERSION, fx_cmd_version},   {FX_CMD_HELP, fx_cmd_help}};
+} commands[] = {
+    {FX_CMD_GENERATE, fx_cmd_generate}, {FX_CMD_SELFTEST, fx_cmd_selftest}, {FX_CMD_BENCH, fx_cmd_bench},
+    {FX_CMD_DOCTOR, fx_cmd_doctor},     {FX_CMD_PLAN, fx_cmd_plan},         {FX_CMD_INSPECT, fx_cmd_inspect},
+    {FX_CMD_INFO, fx_cmd_info},         {FX_CMD_VERSION, fx_cmd_version},   {FX_CMD_HELP, fx_cmd_help}};
 
 fx_status fx_results_written(void)
 {
@@ -54,6 +54,10 @@ int main(int argc, char **argv)
     const fx_command_row *cmd = fx_command_of(o.command);
     if (!cmd || !cmd->ranks || o.help) exit(alone(&s, &o, parsed));
     fx_status st = fx_run_open(&s, &o, parsed);
+    if (st == FX_EINVAL && parsed == FX_OK && o.command == FX_CMD_DOCTOR) { /* what it is for */
+        snprintf(s.trouble, sizeof s.trouble, "%s", fx_error());
+        st = FX_OK;
+    }
     if (st == FX_OK) st = run(&s, &o);
     const int code = fx_run_end(&s, st);
     if (s.lost) _exit(code); /* no handlers of MPI or OpenMP: they could wait for peers that are gone */

@@ -215,7 +215,7 @@ static fx_status unknown_command(const char *word)
     for (int i = 0; i < fx_command_row_count; i++) strcat(strcat(words, fx_command_rows[i].name), "|");
     if (!word)
         return FX_FAIL(FX_EINVAL, "no subcommand; it is one of %s; see 'fluxpar --help'",
-                       "generate, selftest, bench, plan, inspect, info, version");
+                       "generate, selftest, bench, doctor, plan, inspect, info, version");
     if (word[0] == '-')
         return FX_FAIL(
             FX_EINVAL,
@@ -224,11 +224,11 @@ static fx_status unknown_command(const char *word)
     if (fx_nearest(word, words, near, sizeof near))
         return FX_FAIL(FX_EINVAL, "unknown subcommand %s; did you mean %s?; see 'fluxpar --help'", word,
                        near);
-    return FX_FAIL(
-        FX_EINVAL,
-        "unknown subcommand %s; it is one of generate, selftest, bench, plan, inspect, info, version; see "
-        "'fluxpar --help'",
-        word);
+    return FX_FAIL(FX_EINVAL,
+                   "unknown subcommand %s; it is one of generate, selftest, bench, doctor, plan, inspect, "
+                   "info, version; see "
+                   "'fluxpar --help'",
+                   word);
 }
 
 /* ---- the walk over argv ---- */
@@ -345,7 +345,7 @@ static fx_status check_batch(const fx_options *o)
 static fx_status check_required(const fx_options *o)
 {
     if (o->help) return FX_OK;
-    if (fx_command_of(o->command)->ranks || o->command == FX_CMD_PLAN)
+    if (o->command & (FX_CMD_GENERATE | FX_CMD_SELFTEST | FX_CMD_BENCH | FX_CMD_PLAN))
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");
     if (fx_command_of(o->command)->ranks) FX_TRY(check_batch(o));

@@ -18,7 +18,8 @@ enum {
     FX_CMD_HELP = 16,
     FX_CMD_SELFTEST = 32,
     FX_CMD_PLAN = 64,
-    FX_CMD_BENCH = 256
+    FX_CMD_BENCH = 256,
+    FX_CMD_DOCTOR = 1024
 };
 enum { FX_PLAN_GPUS = 1024 }; /* most that plan is for */
 
@@ -30,8 +31,8 @@ typedef struct fx_options {
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
     const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup, *meshes, *json_file, *batch,
         *results;
-    const char *backend, *dtype, *layout, *exact, *exchange,
-        *gpu; /* choices, always one of the words in the table */
+    const char *backend, *dtype, *layout, *exact, *exchange, *gpu,
+        *bind; /* choices, always one of the words in the table */
     int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus, runs, warmups;
     double guidance, timeout, grace;
     uint64_t seed;

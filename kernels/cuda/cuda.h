@@ -3,6 +3,7 @@
 #ifndef FX_KERNELS_CUDA_CUDA_H
 #define FX_KERNELS_CUDA_CUDA_H
 
+#include "kernels/devices.h"
 #include "kernels/ops.h"
 
 #ifdef __cplusplus
@@ -35,6 +36,8 @@ int fx_cuda_devices(void);
 const char *fx_cuda_libraries(void);
 const char *
 fx_cuda_describe(const fx_backend *); /* "NVIDIA H100 80GB HBM3, sm_90, cuBLASLt 13.1, cuDNN 9.19" */
+/* For kernels/devices.h. */
+extern const fx_device_calls fx_cuda_device_calls;
 
 #ifdef __cplusplus
 }

@@ -57,6 +57,8 @@ static inline fx_cuda *fx_cuda_of(const fx_backend *be)
     return (fx_cuda *)be->impl;
 }
 
+/* FX_EDEVICE: fx_cuda_open would refuse it, and why. */
+fx_status fx_cuda_usable(int device);
 fx_status fx_cuda_failed(const char *what, const char *why);
 #define FX_CUDA(call)                                                                                        \
     do {                                                                                                     \

@@ -198,6 +198,12 @@ static fx_status check_device(int device, struct cudaDeviceProp *prop)
     return FX_OK;
 }
 
+fx_status fx_cuda_usable(int device)
+{
+    struct cudaDeviceProp prop;
+    return check_device(device, &prop);
+}
+
 int fx_cuda_devices(void)
 {
     struct cudaDeviceProp prop;

@@ -2,6 +2,7 @@
  * Feeds the report, the progress line and the refusal to start what cannot fit. */
 #include "runtime/core/clock.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ fx_memory fx_memory_read(void)
 /* A number in a file of the kernel; SIZE_MAX where the file is missing or says "max". */
 static size_t read_number(const char *dir, const char *name)
 {
-    char path[1200], line[64];
+    char path[1700], line[64];
     size_t value = SIZE_MAX;
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "re");
@@ -56,7 +57,7 @@ static size_t read_number(const char *dir, const char *name)
 /* The page cache counts as used in a cgroup, but the kernel gives it back on demand. */
 static size_t read_cache(const char *dir)
 {
-    char path[1200], line[128];
+    char path[1700], line[128];
     size_t bytes = 0;
     snprintf(path, sizeof path, "%s/memory.stat", dir);
     FILE *f = fopen(path, "re");
@@ -85,7 +86,7 @@ static size_t smaller(size_t a, size_t b)
  */
 static size_t tree_room(const char *root, char *path, const char *limit_name, const char *used_name)
 {
-    char dir[1100];
+    char dir[1600];
     size_t room = SIZE_MAX;
     for (;;) {
         snprintf(dir, sizeof dir, "%s%s", root, path);
@@ -96,33 +97,41 @@ static size_t tree_room(const char *root, char *path, const char *limit_name, co
     }
 }
 
-/* /proc/self/cgroup: "0::/path" (version 2) or "5:memory:/path" (version 1). */
-static size_t cgroup_room(void)
+static FILE *open_below(const char *root, const char *path)
 {
-    char line[900];
+    char full[600];
+    const int n = snprintf(full, sizeof full, "%s%s", root, path);
+    return n > 0 && n < (int)sizeof full ? fopen(full, "re") : NULL;
+}
+
+/* /proc/self/cgroup: "0::/path" (version 2) or "5:memory:/path" (version 1). */
+static size_t cgroup_room(const char *root)
+{
+    char line[900], groups[600];
     size_t room = SIZE_MAX;
-    FILE *f = fopen("/proc/self/cgroup", "re");
+    FILE *f = open_below(root, "/proc/self/cgroup");
     if (!f) return SIZE_MAX;
     while (fgets(line, sizeof line, f)) {
         char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!path) continue;
         *path++ = 0;
         path[strcspn(path, "\n")] = 0;
-        if (controllers[1] == 0)
-            room = smaller(room, tree_room("/sys/fs/cgroup", path, "memory.max", "memory.current"));
+        const bool second = controllers[1] == 0;
+        snprintf(groups, sizeof groups, "%s/sys/fs/cgroup%s", root, second ? "" : "/memory");
+        if (second)
+            room = smaller(room, tree_room(groups, path, "memory.max", "memory.current"));
         else if (strcmp(controllers + 1, "memory") == 0)
-            room = smaller(room, tree_room("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes",
-                                           "memory.usage_in_bytes"));
+            room = smaller(room, tree_room(groups, path, "memory.limit_in_bytes", "memory.usage_in_bytes"));
     }
     fclose(f);
     return room;
 }
 
-static size_t system_room(void)
+static size_t system_room(const char *root)
 {
     char line[256];
     size_t bytes = SIZE_MAX;
-    FILE *f = fopen("/proc/meminfo", "re");
+    FILE *f = open_below(root, "/proc/meminfo");
     if (!f) return SIZE_MAX;
     while (fgets(line, sizeof line, f)) take_kb(line, "MemAvailable", &bytes);
     fclose(f);
@@ -142,6 +151,11 @@ static size_t address_room(void)
     return limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 0;
 }
 
+fx_rooms fx_memory_rooms(const char *root)
+{
+    return (fx_rooms){.system = system_room(root), .group = cgroup_room(root), .space = address_room()};
+}
+
 size_t fx_memory_available(const char **limited_by)
 {
     return fx_memory_share(1, limited_by);
@@ -150,7 +164,8 @@ size_t fx_memory_available(const char **limited_by)
 size_t fx_memory_share(int processes, const char **limited_by)
 {
     const size_t parts = processes > 1 ? (size_t)processes : 1;
-    const size_t system = system_room() / parts, group = cgroup_room() / parts, space = address_room();
+    const fx_rooms room = fx_memory_rooms("");
+    const size_t system = room.system / parts, group = room.group / parts, space = room.space;
     const size_t least = smaller(system, smaller(group, space));
     if (limited_by)
         *limited_by = least == system  ? "free memory of this machine"

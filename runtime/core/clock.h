@@ -27,6 +27,12 @@ size_t fx_memory_available(const char **limited_by);
 /* The same for each of so many processes of this node that are about to take equal parts at the same time: the
  * machine and the cgroup have their room once, RLIMIT_AS is each one's own. */
 size_t fx_memory_share(int processes, const char **limited_by);
+/* The parts of it in bytes, SIZE_MAX where there is no limit: MemAvailable, the cgroups' (versions 1 and 2), RLIMIT_AS.
+ * root: "", or for tests a folder laid out like / (RLIMIT_AS is this process's in any case). */
+typedef struct fx_rooms {
+    size_t system, group, space;
+} fx_rooms;
+fx_rooms fx_memory_rooms(const char *root);
 
 #ifdef __cplusplus
 }
