@@ -18,7 +18,7 @@ typedef struct fx_device_card {
     int32_t driver, runtime; /* 13000: CUDA 13.0; the newest that the driver knows, and the linked one */
     uint64_t total_bytes;
     char name[64], uuid[44], pci[20]; /* "GPU-...", "0000:1b:00.0" */
-    char fault[160];                  /* why a backend cannot open it (architecture); "": it can */
+    char fault[256];                  /* why a backend cannot open it (architecture); "": it can */
 } fx_device_card;
 
 enum { FX_FABRIC_UNKNOWN = -1, FX_FABRIC_NONE, FX_FABRIC_NOT_STARTED, FX_FABRIC_IN_PROGRESS, FX_FABRIC_DONE };

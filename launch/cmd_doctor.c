@@ -1,5 +1,6 @@
 /* `fluxpar doctor`: what this machine or allocation can do, and what is wrong with it. Looks, measures between all ranks, judges
- * and prints. Exit code 0: a job should run; 1: something would make it fail. A rank that is lost meanwhile ends it as any run. */
+ * and prints. Exit code 0: a job should run; 1: something would make it fail. A rank that is lost meanwhile ends it as
+ * any run. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,8 @@ static fx_status go_alone(fx_run *s)
 static fx_status choose_devices(fx_doctor *d, const fx_options *o)
 {
     int64_t most = strcmp(o->backend, "auto") && strcmp(o->backend, "cuda") ? -1 : fx_device_visible();
-    char why[160];
-    snprintf(why, sizeof why, "%.159s", most == 0 ? fx_error() : "");
+    char why[256];
+    snprintf(why, sizeof why, "%s", most == 0 ? fx_error() : "");
     FX_TRY(fx_comm_all_reduce_i64(d->s->comm, FX_MAX, &most, 1));
     d->devices = most > 0 || !strcmp(o->backend, "cuda");
     if (most == 0 && !d->devices)

@@ -192,6 +192,7 @@ fx_status fx_network_probe(fx_run *s, const fx_scene *scene, double seconds, fx_
     offer o;
     int fd[FX_FACES];
     uint32_t mine = 0;
+    for (int i = 0; i < FX_FACES; i++) fd[i] = -1;
     memset(&o, 0, sizeof o);
     *n = (fx_network){.faces = 0, .asked = 0};
     fx_comm_set_phase(s->comm, "network interfaces");

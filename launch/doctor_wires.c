@@ -199,21 +199,24 @@ static fx_status measure_rows(fx_run *s, ends *e, fx_wire_table *t)
     return st;
 }
 
-/* A way that does not open is a finding, not the end. */
+/* A way that all ranks find closed is a finding, not the end. */
 fx_status fx_wires_device(fx_run *s, bool nccl, fx_wire_table *t)
 {
     ends e = {.host = s->comm, .be = NULL};
     fx_comm_set_phase(s->comm, nccl ? "messages between devices by NCCL" : "messages between devices");
     snprintf(t->name, sizeof t->name, "device memory%s", nccl ? ", by NCCL" : "");
     fx_status st = open_rows(s, nccl, &e.be);
-    if (st == FX_OK) {
+    const bool opened = st == FX_OK;
+    if (opened) {
         snprintf(t->name, sizeof t->name, "device memory, by %.60s",
                  nccl ? "NCCL" : fx_comm_rows_text(s->comm));
         st = measure_rows(s, &e, t);
     }
-    if (st == FX_ECOMM || st == FX_ESIGNAL) return st; /* nothing collective works any more */
+    if (opened ? st != FX_OK : st == FX_ESIGNAL || fx_comm_check(s->comm) != FX_OK)
+        return st; /* not all ranks know of it, or nothing collective works any more */
+    if (!opened) snprintf(t->fault, sizeof t->fault, "%s", fx_error());
+    fx_comm_forgive(s->comm);
     fx_comm_close_rows(s->comm);
     fx_backend_close(&e.be);
-    if (st != FX_OK) snprintf(t->fault, sizeof t->fault, "%s", fx_error());
     return FX_OK;
 }

@@ -11,7 +11,8 @@ static const char intro[] =
 
 static const char outro[] =
     "\n"
-    "Exit codes: 0 ok, 2 usage or launch, 3 model file, 4 device or driver, 5 communication or peer lost,\n"
+    "Exit codes: 0 ok, 1 doctor found a failure, 2 usage or launch, 3 model file, 4 device or driver, 5 "
+    "communication or peer lost,\n"
     "6 non-finite numbers or selftest found a difference, 7 output or part of a batch failed, 8 memory, "
     "130/143 stopped by a signal.\n";
 
@@ -68,6 +69,16 @@ static const char plan_notes[] =
     "asked and "
     "the names of the\n"
     "columns, last the totals of each rank. What the columns mean: launch/README.md.\n";
+
+static const char doctor_notes[] =
+    "\n"
+    "Alone it looks at this machine; under mpirun or srun at all nodes and at what is between the ranks: "
+    "every pair is "
+    "measured and\n"
+    "the bytes are compared. With -m: is the model whole, do its weights fit. Each finding says what, why it "
+    "matters and "
+    "what to do.\n"
+    "Exit code 1: something would make a job fail. What is looked at: launch/README.md.\n";
 
 /* "text, wrapped at 110 columns" starting in column 32. */
 static void print_wrapped(FILE *to, const char *text)
@@ -134,6 +145,7 @@ void fx_options_help(FILE *to, unsigned command)
     if (command == FX_CMD_SELFTEST) fputs(selftest_notes, to);
     if (command == FX_CMD_BENCH) fputs(bench_notes, to);
     if (command == FX_CMD_PLAN) fputs(plan_notes, to);
+    if (command == FX_CMD_DOCTOR) fputs(doctor_notes, to);
     fputs(outro, to);
 }
 

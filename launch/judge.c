@@ -100,7 +100,7 @@ static void judge_binding(const fx_scene *s, int first, fx_findings *out)
         if (rank < 0) rank = r;
         bound++;
     }
-    if (bound && share >= 2)
+    if (bound && share >= 2 && s->threads != 1)
         fx_find(out, FX_FOUND_WARNING, FX_EINVAL, "cores",
                 "rank %d may use 1 core of %s's %d (%d of its %d ranks are bound like that)\nthe launcher "
                 "binds ranks to "
@@ -244,9 +244,8 @@ static void judge_own_devices(const fx_scene *s, int first, fx_findings *out)
     for (int r = 0; r < s->ranks; r++) {
         if (!same_node(s, r, first) || !s->of[r].device_fault[0]) continue;
         fx_find(out, FX_FOUND_FAILURE, FX_EDEVICE, "devices",
-                "rank %d has no device on %s\n%s\ncheck 'nvidia-smi' and CUDA_VISIBLE_DEVICES there, or use "
-                "--backend cpu",
-                r, me->host, s->of[r].device_fault);
+                "rank %d has no device on %s\n%s\ncheck 'nvidia-smi' and CUDA_VISIBLE_DEVICES there", r,
+                me->host, s->of[r].device_fault);
         return;
     }
     if (s->device_bytes > me->card.total_bytes && me->card.total_bytes)

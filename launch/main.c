@@ -56,6 +56,7 @@ int main(int argc, char **argv)
     fx_status st = fx_run_open(&s, &o, parsed);
     if (st == FX_EINVAL && parsed == FX_OK && o.command == FX_CMD_DOCTOR) { /* what it is for */
         snprintf(s.trouble, sizeof s.trouble, "%s", fx_error());
+        if (s.comm) fx_comm_forgive(s.comm);
         st = FX_OK;
     }
     if (st == FX_OK) st = run(&s, &o);

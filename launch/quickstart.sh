@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 deps_only=0 jobs=$(nproc)
 packages=(build-essential cmake pkg-config libdnnl-dev libopenmpi-dev openmpi-bin libjansson-dev
-    libpng-dev libpcre2-dev libutf8proc-dev libxxhash-dev)
+    libpng-dev libpcre2-dev libutf8proc-dev libxxhash-dev libhwloc-dev)
 
 say() { printf 'quickstart: %s\n' "$*" >&2; }
 die() {

@@ -38,7 +38,7 @@ typedef struct fx_surround {
     char interface[48];     /* NCCL_SOCKET_IFNAME, "" */
     char openmp[64];        /* the variable by which the user places threads, "" */
     fx_device_card card;    /* of the device this rank takes; visible <= 0: empty */
-    char device_fault[160]; /* why there is none */
+    char device_fault[256]; /* why there is none */
 } fx_surround;
 
 /* $FLUXPAR_ROOT as the folder (tests), the process's environment. */

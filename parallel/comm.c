@@ -131,6 +131,7 @@ void fx_comm_on_phase(fx_comm *c, void (*call)(const char *phase, bool whole))
 {
     c->family->on_phase = call;
 }
+
 int fx_comm_culprit(const fx_comm *c)
 {
     return c->family->culprit;

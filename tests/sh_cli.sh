@@ -6,11 +6,11 @@ need_model
 # ---- help and versions ----
 fx --help
 check "help: exit 0" rc_is 0
-for word in generate selftest bench plan inspect info version 'Exit codes'; do check "help names $word" prints "$word"; done
+for word in generate selftest bench doctor plan inspect info version 'Exit codes'; do check "help names $word" prints "$word"; done
 fx generate --help
 check "generate --help: exit 0" rc_is 0
 for flag in model prompt prompt-file output width height steps guidance seed t5-len ulysses ring layout exact threads \
-    backend dtype timeout report dump warmup no-graphs exchange batch results resume grace quiet verbose force ulysses-degree ring-degree; do
+    backend dtype timeout report dump warmup no-graphs exchange bind batch results resume grace quiet verbose force ulysses-degree ring-degree; do
     check "generate --help names --$flag" prints "--$flag( |,|$|\))"
 done
 for letter in m p o n W H g S q v f; do check "generate --help names -$letter" prints "^  -$letter, --"; done
@@ -22,7 +22,7 @@ fx help generate
 check "help generate" prints "--guidance"
 fx --version
 check "--version: exit 0" rc_is 0
-for word in fluxpar compiler 'backend cpu' MPI jansson libpng PCRE2 utf8proc; do check "--version names $word" prints "^$word +[^ ]"; done
+for word in fluxpar compiler 'backend cpu' MPI jansson libpng PCRE2 utf8proc hwloc; do check "--version names $word" prints "^$word +[^ ]"; done
 check "--version: nothing on stderr" silent "$err"
 
 # ---- a run and its defaults ----

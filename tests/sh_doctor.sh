@@ -124,7 +124,7 @@ if has_mpi; then
     export FLUXPAR_ROOT=$far
     mpi 2 doctor --json
     wrong "small /dev/shm" warning shm "has 1 MiB in all for 2 ranks"
-    gen_mpi 2 -o warned.png
+    mpi 2 generate -m "$model" -p "a slice of pizza on a blue background" --steps 2 --t5-len 16 -S 1 -o warned.png
     check "a run warns of it" says "^fluxpar: warning: /dev/shm of [^ ]+ has 1 MiB in all .*--shm-size=1g"
     check "a run warns of bound ranks" says "^fluxpar: warning: rank 0 may use 1 core of [^ ]+ 64 .*--bind-to none"
     check "warnings: once" same "$(grep -c 'may use 1 core' "$err")" 1

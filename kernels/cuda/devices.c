@@ -16,11 +16,9 @@
 static int visible(void)
 {
     int count = 0;
-    const cudaError_t e = cudaGetDeviceCount(&count);
-    if (e == cudaSuccess && count > 0) return count;
+    if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0) return count;
     (void)cudaGetLastError();
-    (void)FX_FAIL(FX_EDEVICE, "no CUDA device: %s",
-                  e == cudaSuccess ? "the driver shows none" : cudaGetErrorString(e));
+    (void)fx_cuda_usable(0); /* says why */
     return 0;
 }
 
@@ -53,7 +51,7 @@ static fx_status card_of(int device, fx_device_card *c)
     snprintf(c->pci, sizeof c->pci, "%04x:%02x:%02x.0", (unsigned)prop.pciDomainID & 0xffffu,
              (unsigned)prop.pciBusID & 0xffu, (unsigned)prop.pciDeviceID & 0xffu);
     put_uuid(&prop, c->uuid);
-    if (fx_cuda_usable(device) != FX_OK) snprintf(c->fault, sizeof c->fault, "%.159s", fx_error());
+    if (fx_cuda_usable(device) != FX_OK) snprintf(c->fault, sizeof c->fault, "%s", fx_error());
     return FX_OK;
 }
 

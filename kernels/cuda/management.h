@@ -1,5 +1,5 @@
-/* The driver's management library: what the CUDA runtime does not tell. Opened when first asked for, never linked: machines without
- * a driver have none. */
+/* The driver's management library: what the CUDA runtime does not tell. Opened when first asked for, never linked: machines
+ * without a driver have none. */
 #ifndef FX_KERNELS_CUDA_MANAGEMENT_H
 #define FX_KERNELS_CUDA_MANAGEMENT_H
 

@@ -105,6 +105,7 @@ same() { program "$1" cmp "$report/$2.png" "$report/$3.png"; } # same NAME PICTU
 
 # ---- one device ----
 
+[ "$rehearse" = 1 ] || LIMIT=120 program doctor "$fluxpar" doctor --backend cuda
 program check_ops "$build/tests/check_ops" --backend "$staged" --dtype bf16 "${ops[@]+"${ops[@]}"}"
 program models "$build/tests/t_golden" --backend "$staged" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
 program models_on_device "$build/tests/t_golden" --backend "$backend" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
@@ -169,6 +170,26 @@ by_every_exchange() {
         --backend "$backend" --ulysses 1 --ring "$ranks" --exact off
     LIMIT=240 on "$ranks" selftest_flux "$fluxpar" selftest "${large[@]}" --steps 2 --backend "$backend"
 }
+# Placement and doctor: a rank on each device; two on one; each with a device of its own and no other in sight.
+shared_device() { # refused before any work
+    start 2 env CUDA_VISIBLE_DEVICES=0 "$fluxpar" generate -m "$root/launch/demo/model" -p x -f --backend cuda -o "$report/never.png" 2>&1 |
+        tee "$report/shared.txt"
+    grep -qE 'fluxpar: error: rank 0 .*ranks 0 and 1 both use GPU-.*CUDA_VISIBLE_DEVICES=0' "$report/shared.txt" && [ ! -e "$report/never.png" ]
+}
+one_device_each() { # a warning; without a way into each other's memory it is refused
+    # shellcheck disable=SC2016
+    start 2 bash -c 'CUDA_VISIBLE_DEVICES=$OMPI_COMM_WORLD_LOCAL_RANK exec "$@"' x "$fluxpar" generate -m "$root/launch/demo/model" \
+        -p x -S 3 -f --backend cuda -o "$report/one_each.png" 2>&1 | tee "$report/one_each.txt"
+    grep -q 'fluxpar: warning: rank 0 sees 1 device and 2 ranks run on' "$report/one_each.txt" &&
+        { [ -s "$report/one_each.png" ] || grep -q 'ranks see one device each and cannot write into' "$report/one_each.txt"; }
+}
+placed() {
+    local way
+    LIMIT=180 on "$ranks" doctor_ranks "$fluxpar" doctor --backend cuda -m synthetic:flux-dev:1+2
+    for way in '(peer|NCCL)' NCCL; do program "doctor_way_${way//[^A-Z]/}" grep -E "^between +device memory, by $way.*: GB/s" "$report/doctor_ranks.log"; done
+    program shared_device shared_device
+    program one_device_each one_device_each
+}
 # The same through NCCL's windows.
 by_windows() {
     local mesh u r by
@@ -196,6 +217,7 @@ else
     # all on the first device: the bits of a row must not depend on how many rows there are beside it
     for part in attention blocks; do LIMIT=300 on "$ranks" "check_shard_$part" "$build/tests/check_shard" quick $part "$staged"; done
     [ "$rehearse" = 1 ] || LIMIT=180 on "$ranks" reach "$build/tests/tool_reach" 12
+    [ "$rehearse" = 1 ] || placed
     by_every_exchange
     large=("${large[@]/flux-dev:1+2/flux-dev:2+4}") # so that the steps are not over when rank 1 is found
     large=("${large[@]/1024/2048}")

@@ -85,6 +85,8 @@ static void check_cores(void)
            "rank 1 may use 1 core of node0's 64 (1 of its 2 ranks");
     of[0].allowed = 1;
     expect("a node on one core each", FX_FOUND_WARNING, "cores", "--cpus-per-task=32");
+    scene.threads = 1;
+    expect_none("one thread was asked for");
     fine(false);
     of[0].allowed = of[1].allowed = 1;
     of[0].online = of[1].online = 3;
