@@ -67,7 +67,7 @@ includes() {
         only["^(pcre2|utf8proc)"] = "^(runtime/text/|launch/cmd_version\\.c)"
         only["^xxhash"] = "^(runtime/io/|launch/cmd_version\\.c)"
         only["^omp\\.h"] = "^(kernels/(cpu|onednn)|launch|bench|tests)/"
-        only["(intrin|cpuid)\\.h$"] = "^kernels/cpu/"
+        only["(intrin|cpuid|arm_neon)\\.h$"] = "^kernels/cpu/"
     }
     function folder(path) { return match(path, /\/[^\/]*$/) ? substr(path, 1, RSTART - 1) : "." }
     $2 == "<" {

@@ -1,6 +1,7 @@
 /* The CPU backend's promise: a row has the same bits however rows are split into calls and however many
  * threads run, on every instruction set. Each level runs in a child process (ONEDNN_MAX_CPU_ISA is read
- * once). Values are also compared with plain f64 loops, because exact nonsense is still nonsense. */
+ * once); `t_cpu_exact LEVEL few` runs the small cases of one here. Values are also compared with plain f64 loops,
+ * because exact nonsense is still nonsense. */
 #include "kernels/ops.h"
 #include "tests/test.h"
 
@@ -306,35 +307,52 @@ static void run_attention(fx_dtype dtype, attention_case c)
 
 /* ---- one instruction set ---- */
 
-static int run_level(const char *level)
+/* Products of more multiply-adds than this are left out: plain C takes long, an emulated processor longer. */
+static int64_t most_of(const char *level, bool few)
 {
-    const fx_dtype dtypes[] = {FX_F32, FX_BF16};
-    const bool slow = !strcmp(level, "SSE41");
+    return few ? 4000000 : strcmp(level, "PORTABLE") ? INT64_MAX : 200000000;
+}
+
+static int run_level(const char *level, bool few)
+{
+    static const struct {
+        int64_t m, n, k;
+        bool to_f32;
+        fx_act act;
+    } products[] = {
+        {130, 96, 15360, false, FX_ACT_NONE},     {300, 384, 384, true, FX_ACT_NONE},
+        {96, 1152, 384, false, FX_ACT_GELU_TANH}, {70, 3, 384, false, FX_ACT_SILU},
+        {64, 37, 101, true, FX_ACT_GELU_ERF},     {40, 16, 7, false, FX_ACT_NONE},
+        {33, 64, 16, false, FX_ACT_QUICK_GELU},   {1, 1, 1, false, FX_ACT_NONE},
+        {39, 96, 645, false, FX_ACT_NONE},        {530, 640, 3072, false, FX_ACT_NONE},
+    };
+    static const struct {
+        int64_t h, w, c, n;
+        int taps, stride;
+    } convs[] = {
+        {17, 19, 16, 64, 3, 1}, {16, 16, 64, 3, 3, 1}, {12, 40, 3, 32, 3, 1},   {18, 14, 32, 32, 3, 2},
+        {9, 33, 128, 64, 1, 1}, {11, 7, 5, 9, 3, 1},   {8, 24, 512, 256, 3, 1},
+    };
+    const attention_case cases[] = {
+        {96, 96, 3, 16, false, 1},   {77, 77, 2, 64, true, 1},   {130, 300, 2, 128, false, 4},
+        {1, 1, 1, 2, false, 1},      {40, 513, 1, 24, true, 1},  {64, 257, 1, 80, false, 1},
+        {33, 700, 1, 512, false, 1}, {300, 31, 2, 32, false, 2},
+    };
+    const int64_t most = most_of(level, few);
     for (int d = 0; d < 2; d++) {
-        const fx_dtype dtype = dtypes[d];
-        linear_case(dtype, dtype, 130, 96, 15360, FX_ACT_NONE);
-        linear_case(dtype, FX_F32, 300, 384, 384, FX_ACT_NONE);
-        linear_case(dtype, dtype, 96, 1152, 384, FX_ACT_GELU_TANH);
-        linear_case(dtype, dtype, 70, 3, 384, FX_ACT_SILU);
-        linear_case(dtype, FX_F32, 64, 37, 101, FX_ACT_GELU_ERF);
-        linear_case(dtype, dtype, 40, 16, 7, FX_ACT_NONE);
-        linear_case(dtype, dtype, 33, 64, 16, FX_ACT_QUICK_GELU);
-        linear_case(dtype, dtype, 1, 1, 1, FX_ACT_NONE);
-        if (!slow) linear_case(dtype, dtype, 530, 640, 3072, FX_ACT_NONE);
+        const fx_dtype dtype = d ? FX_BF16 : FX_F32;
         empty_conv(dtype);
-        conv_case(dtype, 17, 19, 16, 64, 3, 1);
-        conv_case(dtype, 16, 16, 64, 3, 3, 1);
-        conv_case(dtype, 12, 40, 3, 32, 3, 1);
-        conv_case(dtype, 18, 14, 32, 32, 3, 2);
-        conv_case(dtype, 9, 33, 128, 64, 1, 1);
-        conv_case(dtype, 11, 7, 5, 9, 3, 1);
-        if (!slow) conv_case(dtype, 8, 24, 512, 256, 3, 1);
-        const attention_case cases[] = {
-            {96, 96, 3, 16, false, 1},   {77, 77, 2, 64, true, 1},   {130, 300, 2, 128, false, 4},
-            {1, 1, 1, 2, false, 1},      {40, 513, 1, 24, true, 1},  {64, 257, 1, 80, false, 1},
-            {33, 700, 1, 512, false, 1}, {300, 31, 2, 32, false, 2},
-        };
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) run_attention(dtype, cases[i]);
+        for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+            if (products[i].m * products[i].n * products[i].k <= most)
+                linear_case(dtype, products[i].to_f32 ? FX_F32 : dtype, products[i].m, products[i].n,
+                            products[i].k, products[i].act);
+        for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
+            if (convs[i].h * convs[i].w * convs[i].c * convs[i].n * convs[i].taps * convs[i].taps <= most)
+                conv_case(dtype, convs[i].h, convs[i].w, convs[i].c, convs[i].n, convs[i].taps,
+                          convs[i].stride);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            if (cases[i].tq * cases[i].tk * cases[i].heads * cases[i].dim <= most)
+                run_attention(dtype, cases[i]);
     }
     printf("%s: ", level);
     return test_end("t_cpu_exact");
@@ -342,8 +360,12 @@ static int run_level(const char *level)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) return run_level(argv[1]);
-    const char *const levels[] = {"AVX512_CORE_AMX", "AVX512_CORE_BF16", "AVX512_CORE", "AVX2", "SSE41"};
+    if (argc > 1) return run_level(argv[1], argc > 2);
+#if defined(__x86_64__)
+    const char *const levels[] = {"AVX512_CORE_AMX", "AVX512_CORE_BF16", "AVX512_CORE", "AVX2", "PORTABLE"};
+#else
+    const char *const levels[] = {"ALL", "PORTABLE"};
+#endif
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         fflush(stdout);
         const pid_t child = fork();

@@ -126,10 +126,11 @@ FX_INLINE void widen_strips(const uint16_t *panel, float *out, int64_t k, int wi
 
 FX_INLINE void widen_any(const uint16_t *panel, float *out, int64_t k, int width)
 {
-    if (width == FX_PANEL)
-        widen_strips(panel, out, k, FX_PANEL);
-    else
-        widen_strips(panel, out, k, FX_PANEL / 2);
+    switch (width) { /* constants, for the compiler's vectors */
+    case 8: widen_strips(panel, out, k, 8); break;
+    case 16: widen_strips(panel, out, k, 16); break;
+    default: widen_strips(panel, out, k, FX_PANEL); break;
+    }
 }
 FX_MULTI(widen, (const uint16_t *restrict panel, float *restrict out, int64_t k, int width),
          (panel, out, k, width))

@@ -22,9 +22,14 @@
 #else
 #define FX_X86 0
 #endif
+#if defined(__aarch64__)
+#define FX_NEON 1
+#else
+#define FX_NEON 0
+#endif
 
-/* Ascending: each level has all below it. */
-typedef enum { FX_ISA_BASE, FX_ISA_AVX2, FX_ISA_AVX512, FX_ISA_BF16, FX_ISA_AMX } fx_cpu_isa;
+/* Ascending: each level of a processor's kind has all below it; NEON is 64-bit Arm's, the others are x86's. */
+typedef enum { FX_ISA_BASE, FX_ISA_NEON, FX_ISA_AVX2, FX_ISA_AVX512, FX_ISA_BF16, FX_ISA_AMX } fx_cpu_isa;
 /* What this process uses: the processor, the operating system and ONEDNN_MAX_CPU_ISA agree on it. */
 fx_cpu_isa fx_cpu_isa_level(void);
 const char *fx_cpu_isa_name(fx_cpu_isa);
@@ -64,8 +69,8 @@ typedef struct fx_cpu_tile {
     void (*begin)(void), (*end)(void); /* around a thread's use of run (AMX: tile configuration) */
 } fx_cpu_tile;
 
-extern const fx_cpu_tile fx_cpu_tile_base, fx_cpu_tile_avx2, fx_cpu_tile_avx512, fx_cpu_tile_bf16,
-    fx_cpu_tile_amx;
+extern const fx_cpu_tile fx_cpu_tile_base, fx_cpu_tile_neon, fx_cpu_tile_avx2, fx_cpu_tile_avx512,
+    fx_cpu_tile_bf16, fx_cpu_tile_amx;
 bool fx_cpu_amx_permitted(void); /* asks the kernel for the tile registers, for this process */
 
 /* Zeros behind n operands of a row, to the whole step of k that tiles for bf16 take. */

@@ -11,17 +11,17 @@
 
 const char *fx_cpu_isa_name(fx_cpu_isa isa)
 {
-    static const char *const names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"};
+    static const char *const names[] = {"portable", "neon", "avx2", "avx512", "avx512_bf16", "amx_bf16"};
     return names[isa];
 }
 
-#if FX_X86
 static fx_cpu_isa isa_limit(void)
 {
     static const struct {
         const char *name;
         fx_cpu_isa isa;
     } limits[] = {
+        {"PORTABLE", FX_ISA_BASE}, /* not a word of oneDNN's, which ignores it: for any processor */
         {"SSE41", FX_ISA_BASE},
         {"AVX", FX_ISA_BASE},
         {"AVX2", FX_ISA_AVX2},
@@ -43,6 +43,7 @@ static fx_cpu_isa isa_limit(void)
 
 static fx_cpu_isa isa_of_processor(void)
 {
+#if FX_X86
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return FX_ISA_BASE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
@@ -50,20 +51,20 @@ static fx_cpu_isa isa_of_processor(void)
         return FX_ISA_AVX2;
     if (!__builtin_cpu_supports("avx512bf16")) return FX_ISA_AVX512;
     return FX_ISA_AMX;
+#else
+    return FX_NEON ? FX_ISA_NEON : FX_ISA_BASE;
+#endif
 }
 
 static fx_cpu_isa find_isa(void)
 {
     const fx_cpu_isa limit = isa_limit(), have = isa_of_processor();
     const fx_cpu_isa isa = have < limit ? have : limit;
-    return isa == FX_ISA_AMX && !fx_cpu_amx_permitted() ? FX_ISA_BF16 : isa;
-}
-#else
-static fx_cpu_isa find_isa(void)
-{
-    return FX_ISA_BASE;
-}
+#if FX_X86
+    if (isa == FX_ISA_AMX && !fx_cpu_amx_permitted()) return FX_ISA_BF16;
 #endif
+    return isa;
+}
 
 fx_cpu_isa fx_cpu_isa_level(void)
 {

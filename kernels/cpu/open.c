@@ -108,6 +108,9 @@ static const fx_cpu_tile *choose_tile(fx_cpu_isa isa, fx_dtype dtype)
     if (dtype == FX_BF16 && isa >= FX_ISA_BF16) return &fx_cpu_tile_bf16;
     if (isa >= FX_ISA_AVX512) return &fx_cpu_tile_avx512;
     if (isa >= FX_ISA_AVX2) return &fx_cpu_tile_avx2;
+#elif FX_NEON
+    (void)dtype;
+    if (isa >= FX_ISA_NEON) return &fx_cpu_tile_neon;
 #else
     (void)isa, (void)dtype;
 #endif

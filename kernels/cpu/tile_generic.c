@@ -1,17 +1,17 @@
-/* The matrix tile on AVX2 (6 rows x 16 columns in 12 registers) and in plain C (any processor): f32 operands.
- */
+/* The matrix tile on AVX2 (6 rows x 16 columns in 12 registers), on NEON (8 rows x 8 columns in 16) and in plain C (any
+ * processor): f32 operands. */
 #include "kernels/cpu/internal.h"
 
 static void nothing(void) {}
-
-#if FX_X86
-#include <immintrin.h>
 
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
+
+#if FX_X86
+#include <immintrin.h>
 
 enum { STRIP = 16 }; /* columns at once */
 
@@ -71,6 +71,50 @@ static void avx2_run(int64_t m, int64_t k, const void *a, int64_t lda, const voi
 }
 
 const fx_cpu_tile fx_cpu_tile_avx2 = {FX_F32, STRIP, false, avx2_run, nothing, nothing};
+#endif
+
+#if FX_NEON
+#include <arm_neon.h>
+
+enum { NEON_STRIP = 8 }; /* columns at once */
+
+/* Four values of k at a time, the four of a row in one register: then the sums' chains are as they are one by one. */
+static inline __attribute__((always_inline)) void neon_rows(int rows, int64_t k, const float *a, int64_t lda,
+                                                            const float *panel, float *c, int64_t ldc,
+                                                            bool acc)
+{
+    float32x4_t s[8][2], x[8];
+    UNROLL for (int r = 0; r < rows; r++) for (int h = 0; h < 2; h++) s[r][h] =
+        acc ? vld1q_f32(c + r * ldc + 4 * h) : vdupq_n_f32(0);
+    int64_t i = 0;
+    for (; i + 4 <= k; i += 4) {
+        UNROLL for (int r = 0; r < rows; r++) x[r] = vld1q_f32(a + r * lda + i);
+#define LANE(q)                                                                                              \
+    UNROLL for (int r = 0; r < rows; r++) for (int h = 0; h < 2; h++) s[r][h] =                              \
+        vfmaq_laneq_f32(s[r][h], vld1q_f32(panel + (i + (q)) * NEON_STRIP + 4 * h), x[r], q);
+        LANE(0) LANE(1) LANE(2) LANE(3)
+#undef LANE
+    }
+    for (; i < k; i++)
+        UNROLL for (int r = 0; r < rows; r++) for (int h = 0; h < 2; h++) s[r][h] =
+            vfmaq_n_f32(s[r][h], vld1q_f32(panel + i * NEON_STRIP + 4 * h), a[r * lda + i]);
+    UNROLL for (int r = 0; r < rows; r++) for (int h = 0; h < 2; h++) vst1q_f32(c + r * ldc + 4 * h, s[r][h]);
+}
+
+static void neon_run(int64_t m, int64_t k, const void *a, int64_t lda, const void *panel, float *c,
+                     int64_t ldc, bool acc)
+{
+    for (int strip = 0; strip < FX_PANEL; strip += NEON_STRIP) {
+        const float *x = a, *p = (const float *)panel + strip * k;
+        float *y = c + strip;
+        int64_t i = 0;
+        for (; i + 8 <= m; i += 8) neon_rows(8, k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+        for (; i + 4 <= m; i += 4) neon_rows(4, k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+        for (; i < m; i++) neon_rows(1, k, x + i * lda, lda, p, y + i * ldc, ldc, acc);
+    }
+}
+
+const fx_cpu_tile fx_cpu_tile_neon = {FX_F32, NEON_STRIP, false, neon_run, nothing, nothing};
 #endif
 
 /* 2 x 8 sums in registers of any vector width. */
