@@ -1,7 +1,7 @@
 /* One single stream block: text and image rows share weights; attention and MLP run side by side and meet in one output
- * matrix. The MLP is independent of attention, so both exchanges hide behind it: Q travels while a quarter of its columns is
- * computed, attention's output while the rest is. Called by dit.c after the double blocks. Source: FluxSingleTransformerBlock
- * of diffusers. */
+ * matrix. The MLP is independent of attention, so both exchanges hide behind it: rows of q, k and v travel while two thirds of
+ * its columns are computed, attention's output while the rest is. Called by dit.c after the double blocks. Source:
+ * FluxSingleTransformerBlock of diffusers. */
 #include "runtime/dit/dit.h"
 
 /* One part of the MLP's columns of the block's output matrix. */

@@ -39,13 +39,24 @@ static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_chec
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_DOUBLE * C, C, true, prefix, n->mod);
 }
 
+/* Columns of a single block's MLP that are computed before attention: two thirds, as the rows of q, k and v are three times those
+ * of its output and need most of what both are hidden behind; in whole chunks of a matrix product where the width allows. */
+static int64_t before_attention(const fx_dit_config *c)
+{
+    static const int64_t chunk[] = {64, 8, 1};
+    const int64_t want = 2 * c->mlp / 3;
+    int i = 0;
+    while (c->mlp % chunk[i] || want < chunk[i]) i++;
+    return want - want % chunk[i];
+}
+
 static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
                                 const char *prefix, fx_single_weights *w)
 {
-    const int64_t C = c->hidden;
+    const int64_t C = c->hidden, n = before_attention(c);
     FX_TRY(declare_qkv(c, store, ckpt, prefix, &image_names, &w->qkv));
-    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[0], 0, C, C, true, prefix, "proj_mlp"));
-    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[1], C, c->mlp - C, C, true, prefix, "proj_mlp"));
+    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[0], 0, n, C, true, prefix, "proj_mlp"));
+    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[1], n, c->mlp - n, C, true, prefix, "proj_mlp"));
     FX_TRY(fx_declare_dense1(store, ckpt, &w->out, C, C + c->mlp, true, prefix, "proj_out"));
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_SINGLE * C, C, true, prefix, "norm.linear");
 }

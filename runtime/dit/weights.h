@@ -1,6 +1,6 @@
 /* The transformer's weights in the shape the graph wants them, declared to the weight store from a
  * checkpoint. K and V are one matrix (rows k | v) and Q another, so that K and V can travel while Q is computed; a single
- * block's fused input layer is kv | q | a quarter of the MLP | the rest, for the same reason. This is the one place that knows
+ * block's fused input layer is kv | q | two thirds of the MLP | the rest, for the same reason. This is the one place that knows
  * diffusers' tensor names. */
 #ifndef FX_DIT_WEIGHTS_H
 #define FX_DIT_WEIGHTS_H
@@ -31,7 +31,7 @@ typedef struct fx_double_weights {
 
 typedef struct fx_single_weights {
     fx_qkv_weights qkv;
-    fx_dense mlp_in[2]; /* [C, C], [3C, C]: what is computed before and after attention */
+    fx_dense mlp_in[2]; /* [8C/3, C], [4C/3, C], rounded: what is computed before and after attention */
     fx_dense out;       /* [C, 5C]: input columns attention | mlp */
     fx_dense mod;       /* [3C, C]: shift, scale, gate */
 } fx_single_weights;
