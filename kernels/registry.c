@@ -242,16 +242,21 @@ typedef struct window_calls {
     __typeof__(fx_window_put) *put;
     __typeof__(fx_window_wait) *wait;
     __typeof__(fx_window_give_back) *give_back;
+    __typeof__(fx_window_pack) *pack;
+    __typeof__(fx_window_send) *send;
+    __typeof__(fx_window_join) *join;
 } window_calls;
 
 static const window_calls *window_calls_of(const fx_backend *be)
 {
 #if FX_HAVE_CUDA
-    static const window_calls cuda = {fx_cuda_window_put, fx_cuda_window_wait, fx_cuda_window_give_back};
+    static const window_calls cuda = {fx_cuda_window_put,  fx_cuda_window_wait, fx_cuda_window_give_back,
+                                      fx_cuda_window_pack, fx_cuda_window_send, fx_cuda_window_join};
     if (fx_on_device(be)) return &cuda;
 #endif
 #if FX_HAVE_TWIN
-    static const window_calls twin = {fx_twin_window_put, fx_twin_window_wait, fx_twin_window_give_back};
+    static const window_calls twin = {fx_twin_window_put,  fx_twin_window_wait, fx_twin_window_give_back,
+                                      fx_twin_window_pack, fx_twin_window_send, fx_twin_window_join};
     if (be->dtype == FX_BF16 && strcmp(be->ops->name, "twin") == 0) return &twin;
 #endif
     (void)be;
@@ -266,22 +271,38 @@ bool fx_window_kernels(const fx_backend *be)
 #define WINDOW_CALL(op, be, ...)                                                                             \
     const window_calls *calls = window_calls_of(be);                                                         \
     FX_CHECK(calls, FX_EDEVICE, "backend %s has no kernels for the exchange", (be)->ops->name);              \
-    return calls->op(be, __VA_ARGS__)
+    return calls->op(be, ##__VA_ARGS__)
 
 fx_status fx_window_put(fx_backend *be, const fx_window *w, const fx_window_run run[], int n, float eps)
 {
     WINDOW_CALL(put, be, w, run, n, eps);
 }
 
-fx_status fx_window_wait(fx_backend *be, const fx_window *w, int what)
+fx_status fx_window_wait(fx_backend *be, const fx_window *w, int what, bool copies)
 {
-    WINDOW_CALL(wait, be, w, what);
+    WINDOW_CALL(wait, be, w, what, copies);
 }
 
 fx_status fx_window_give_back(fx_backend *be, const fx_window *w, fx_tensor o, const fx_window_owner *owners,
                               int n)
 {
     WINDOW_CALL(give_back, be, w, o, owners, n);
+}
+
+fx_status fx_window_pack(fx_backend *be, const fx_window *w, const fx_window_run run[], int n, float eps,
+                         fx_tensor staged)
+{
+    WINDOW_CALL(pack, be, w, run, n, eps, staged);
+}
+
+fx_status fx_window_send(fx_backend *be, const fx_window_copy copies[], int n)
+{
+    WINDOW_CALL(send, be, copies, n);
+}
+
+fx_status fx_window_join(fx_backend *be)
+{
+    WINDOW_CALL(join, be);
 }
 
 const char *fx_backend_list(void)

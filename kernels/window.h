@@ -11,7 +11,17 @@
  *   output   give_back -> told to group    wait    until the group's output is here
  *   free     give_back -> told to all      put     until every rank has attended to the block before; only with more groups
  *                                                  than one: inside a group the block's output says the same
- * Whoever has put a block has read the output of the one before: a rank that has waited for rows may give back. */
+ * Whoever has put a block has read the output of the one before: a rank that has waited for rows may give back.
+ *
+ * In one group (ranks = ulysses) the same rows may go by copy engines, beside what else the stream has to do. A rank does so or not
+ * in each block as it likes: the others cannot tell.
+ *
+ *   pack   send   [..]   wait(rows, copies)   [attention]   send   [..]   wait(output)   join   [it is read]
+ *
+ * Own rows of q, k and v are placed by pack, the others' come into memory of this rank, laid out like theirs; own rows of the
+ * output are one more copy. A copy cannot count: behind the rows for a rank goes a copy of a word of this rank's state into the
+ * counter there, and the word is written before (pack: TOLD_ROWS, wait: TOLD_OUTPUT). After a wait in vain it stays as it was:
+ * copies go on, but nobody is told. */
 #ifndef FX_KERNELS_WINDOW_H
 #define FX_KERNELS_WINDOW_H
 
@@ -25,6 +35,8 @@ enum { FX_WINDOW_Q, FX_WINDOW_K, FX_WINDOW_V, FX_WINDOW_PARTS };
 enum { FX_WINDOW_RUNS = 3 };     /* runs of rows that one put brings: segments */
 enum { FX_WINDOW_STATE = 32 };   /* 32-bit words of a rank's own */
 enum { FX_WINDOW_COUNTERS = 3 }; /* 32-bit words per pair of ranks */
+/* Words of state that copies bring to the others: into word (FX_LATE_ROWS or FX_LATE_OUTPUT - 1) * ranks + me of their counters. */
+enum { FX_WINDOW_TOLD_ROWS = 30, FX_WINDOW_TOLD_OUTPUT };
 /* What a wait is for; what a rank was late with. */
 enum { FX_LATE_ROWS = 1, FX_LATE_FREE, FX_LATE_OUTPUT };
 
@@ -33,6 +45,7 @@ typedef struct fx_window {
     int ranks, ulysses, me;
     int heads, head_dim;   /* all heads; head_dim a multiple of 8 */
     uint16_t *const *recv; /* [PARTS][ranks]: q, k, v of each rank, [rows, heads / ulysses, head_dim] bf16 */
+    int64_t recv_row;      /* of all parts and ranks: from row to row of it, a multiple of 8 */
     uint16_t *const *output;   /* [ranks]: of each rank, [its rows, heads * head_dim] bf16 */
     int64_t output_row;        /* of all ranks: from row to row of it, a multiple of 8 */
     uint32_t *const *counters; /* [ranks]: of each rank, COUNTERS * ranks words; 0 at first */
@@ -50,7 +63,15 @@ typedef struct fx_window_run {
     fx_tensor w_q, w_k,
         cs; /* [head_dim], [head_dim], [T, head_dim / 2, 2] f32; absent in all runs or in none */
     int64_t q_row, kv_row; /* where they are received: the first row of q, of k and v */
+    int64_t local_row;     /* pack: the first among all rows of this rank */
 } fx_window_run;
+
+/* rows of `width` bytes each. */
+typedef struct fx_window_copy {
+    void *to;
+    const void *from;
+    size_t width, rows, to_row, from_row; /* to_row, from_row: bytes from row to row */
+} fx_window_copy;
 
 /* Rows begin.. of a group's output belong to `rank`, as its rows row... */
 typedef struct fx_window_owner {
@@ -61,11 +82,20 @@ typedef struct fx_window_owner {
 bool fx_window_kernels(const fx_backend *); /* it has them */
 /* All rows of the block that this rank has: n runs, some or all without rows. */
 fx_status fx_window_put(fx_backend *, const fx_window *, const fx_window_run run[], int n, float eps);
-fx_status fx_window_wait(fx_backend *, const fx_window *, int what); /* FX_LATE_ROWS or FX_LATE_OUTPUT */
+/* what: FX_LATE_ROWS or FX_LATE_OUTPUT. copies (rows): the block's output goes back by copies. */
+fx_status fx_window_wait(fx_backend *, const fx_window *, int what, bool copies);
 /* o[rows, heads / ulysses, head_dim] dense, or absent: to its owners. owners[n]: on the device, rising, none empty, of all of
  * o's rows. After the block's attention. */
 fx_status fx_window_give_back(fx_backend *, const fx_window *, fx_tensor o, const fx_window_owner *owners,
                               int n);
+/* As put, but rows for other ranks go into staged[peers, rows, PARTS, heads / ulysses, head_dim] bf16, dense, peers rising
+ * without this rank: to be sent. FX_ESHAPE: more groups than one, or what was sent before was not joined. */
+fx_status fx_window_pack(fx_backend *, const fx_window *, const fx_window_run run[], int n, float eps,
+                         fx_tensor staged);
+/* After what the stream holds and beside what follows, until the join: the copies, one after the other. `from` may be written
+ * again, `to` of this rank be read after it. The list itself is read at once. */
+fx_status fx_window_send(fx_backend *, const fx_window_copy copies[], int n);
+fx_status fx_window_join(fx_backend *);
 
 #ifdef __cplusplus
 }

@@ -36,10 +36,12 @@ static int of_domain(const char *name)
 
 static const char *const kind_name[] = {
     [FX_TRACE_LAUNCH] = "launch", [FX_TRACE_SEND] = "send", [FX_TRACE_RECV] = "recv",
-    [FX_TRACE_WAIT] = "wait",     [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "store"};
+    [FX_TRACE_WAIT] = "wait",     [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "store",
+    [FX_TRACE_COPY] = "store"};
 static const char *const stream_name[] = {
     [FX_TRACE_LAUNCH] = "compute", [FX_TRACE_SEND] = "wire", [FX_TRACE_RECV] = "wire",
-    [FX_TRACE_WAIT] = "compute",   [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "compute"};
+    [FX_TRACE_WAIT] = "compute",   [FX_TRACE_HOST] = "host", [FX_TRACE_STORE] = "compute",
+    [FX_TRACE_COPY] = "wire"};
 
 static void print_columns(void)
 {

@@ -76,10 +76,17 @@ static void plan_collective(fx_comm *c, const char *name, size_t bytes)
     if (s->watch) s->watch->host(s->watch->ctx, name, bytes);
 }
 
-void fx_comm_plan_store(const fx_comm *c, const char *label, int peer, size_t bytes)
+void fx_comm_plan_store(const fx_comm *c, const char *label, int peer, size_t bytes, int n,
+                        const fx_xfer from[])
 {
     const plan_state *s = state_of(c);
-    if (s->watch && bytes) s->watch->store(s->watch->ctx, label, peer, bytes);
+    if (s->watch && bytes) s->watch->store(s->watch->ctx, label, peer, bytes, n, from);
+}
+
+void fx_comm_plan_join(const fx_comm *c, const char *label)
+{
+    const plan_state *s = state_of(c);
+    if (s->watch) s->watch->join(s->watch->ctx, label);
 }
 
 void fx_comm_plan_await(const fx_comm *c, const char *label, int peer, size_t bytes, int n,

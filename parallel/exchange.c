@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char *const part_name[FX_PARTS] = {"v", "k", "q"};
 static const unsigned part_bit[FX_PARTS] = {FX_V, FX_K, FX_Q};
@@ -43,6 +44,35 @@ static fx_status push_ring(fx_exchange *ex, int64_t largest)
     return fx_push2(ex->be->arena, sum, ex->heads, ex->group, &ex->lse_one);
 }
 
+static fx_status push_send(fx_exchange *ex)
+{
+    const int64_t peers = ex->opt.mesh.ulysses - 1,
+                  shape[4] = {FX_PARTS * peers, ex->local, ex->heads, ex->opt.head_dim};
+    fx_tensor all;
+    FX_TRY(fx_push(ex->be->arena, ex->be->dtype, 4, shape, &all));
+    for (int p = 0; p < FX_PARTS; p++) ex->send[p] = fx_rows(all, p * peers, peers);
+    return push_rows(ex, ex->be->dtype, ex->group, &ex->o_group);
+}
+
+static fx_status push_group(fx_exchange *ex)
+{
+    fx_tensor all;
+    FX_TRY(push_rows(ex, ex->be->dtype, FX_PARTS * ex->group, &all));
+    for (int p = 0; p < FX_PARTS; p++) ex->recv[p] = fx_rows(all, p * ex->group, ex->group);
+    return push_send(ex);
+}
+
+void fx_exchange_side_by_side(fx_exchange *ex)
+{
+    static const int at[FX_PARTS] = {[FX_PART_Q] = 0, [FX_PART_K] = 1, [FX_PART_V] = 2};
+    const int64_t heads = ex->heads,
+                  staged[4] = {ex->opt.mesh.ulysses - 1, ex->local, FX_PARTS * heads, ex->opt.head_dim};
+    if (ex->opt.mesh.ring > 1) return;
+    ex->whole = fx_view3(ex->recv[0].data, ex->be->dtype, ex->group, FX_PARTS * heads, ex->opt.head_dim);
+    ex->staged = fx_view(ex->send[0].data, ex->be->dtype, 4, staged); /* part 0 is the first */
+    for (int p = 0; p < FX_PARTS; p++) ex->recv[p] = fx_slice(ex->whole, 1, at[p] * heads, heads);
+}
+
 static fx_status push_buffers(fx_exchange *ex)
 {
     const fx_mesh *m = &ex->opt.mesh;
@@ -51,6 +81,7 @@ static fx_status push_buffers(fx_exchange *ex)
         const int64_t rows = fx_exchange_group_rows(ex, g);
         if (rows > keys) keys = rows;
     }
+    if (m->ring == 1 && m->ranks > 1) return push_group(ex);
     FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->recv[FX_PART_Q]));
     if (m->ranks == 1) { /* side by side, as one matrix product makes them (fx_exchange_place) */
         const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
@@ -62,12 +93,7 @@ static fx_status push_buffers(fx_exchange *ex)
     }
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_K]));
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_V]));
-    if (m->ulysses > 1) {
-        const int64_t shape[4] = {m->ulysses - 1, ex->local, ex->heads, ex->opt.head_dim};
-        for (int p = 0; p < FX_PARTS; p++)
-            FX_TRY(fx_push(ex->be->arena, ex->be->dtype, 4, shape, &ex->send[p]));
-        FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->o_group));
-    }
+    if (m->ulysses > 1) FX_TRY(push_send(ex));
     return ex->hops ? push_ring(ex, keys) : FX_OK;
 }
 
@@ -99,6 +125,13 @@ static fx_status check_open(const fx_backend *be, const fx_comm *comm, const fx_
     return check_output(be, fx_layout_local(l, fx_comm_rank(comm)), o);
 }
 
+/* For measurements, and for tests, whose rows are few. */
+static int wanted_copies(void)
+{
+    const char *text = getenv("FLUXPAR_COPIES");
+    return !text ? -1 : !strcmp(text, "0") ? 0 : !strcmp(text, "1") ? 1 : -1;
+}
+
 fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layout,
                            const fx_exchange_options *opt, fx_exchange **out)
 {
@@ -112,7 +145,8 @@ fx_status fx_exchange_open(fx_backend *be, fx_comm *comm, const fx_layout *layou
                         .host = comm,
                         .layout = layout,
                         .opt = *opt,
-                        .me = fx_comm_rank(comm)};
+                        .me = fx_comm_rank(comm),
+                        .want_copies = wanted_copies()};
     ex->exact = m->ring == 1 || opt->exact != FX_EXACT_OFF;
     ex->hops = !ex->exact;
     ex->ui = ex->me % m->ulysses;
@@ -145,6 +179,11 @@ void fx_exchange_close(fx_exchange **ex)
 }
 
 /* ---- put ---- */
+
+void fx_exchange_beside(fx_exchange *ex)
+{
+    ex->beside = true;
+}
 
 /* Rows of all ranks. */
 static int64_t segment_total(const fx_layout *l, int segment)
@@ -303,7 +342,7 @@ fx_status fx_exchange_attend(fx_exchange *ex, bool apart)
 /* The last of a block: ready for the next. */
 static void end_block(fx_exchange *ex)
 {
-    ex->attended = ex->brought = false;
+    ex->attended = ex->brought = ex->beside = ex->copies = false;
     ex->collected = 0;
     for (int p = 0; p < FX_PARTS; p++) ex->put_done[p] = 0;
 }

@@ -46,6 +46,10 @@ bool fx_exchange_repeats(
 /* Where the rows of Q, or of K and V together, may be computed so that put has nothing to move: [T_local(seg), n*H*D], dtype,
  * row stride larger than that. Absent where rows go to other ranks: then they are computed into memory of the caller. */
 fx_tensor fx_exchange_place(const fx_exchange *, int seg, unsigned parts);
+/* Before a block's first put: the caller computes something between its last put and attend, and between attend and collect, long
+ * enough for the rows to be hidden behind. They may then take longer (by copy engines, if they go by kernels otherwise). Each
+ * rank for itself. */
+void fx_exchange_beside(fx_exchange *);
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,
  * w_k[D]: RMS-norm weights (absent: none; ignored for V; all segments have one or none); cs[T_local(seg), D/2, 2] f32 rotation

@@ -3,6 +3,7 @@
 #ifndef FX_PARALLEL_EXCHANGE_INTERNAL_H
 #define FX_PARALLEL_EXCHANGE_INTERNAL_H
 
+#include "kernels/window.h"
 #include "parallel/exchange.h"
 
 #ifdef __cplusplus
@@ -29,10 +30,13 @@ struct fx_exchange {
     int heads;            /* per rank: H / ulysses */
     int64_t local, group; /* rows of this rank; query rows of its ulysses group */
 
-    /* [rows, heads, D], rows in joint order: of the group, or of all ranks (K, V of an exact ring). */
+    /* [rows, heads, D], rows in joint order: of the group, or of all ranks (K, V of an exact ring). With one group (no ring) the
+     * three are parts of one memory: one behind the other, or by kernels side by side (fx_exchange_side_by_side). */
     fx_tensor recv[FX_PARTS];
-    /* [ulysses - 1, local, heads, D], by peer; Q's later holds the O rows that come back. */
+    /* [ulysses - 1, local, heads, D], by peer, parts of one memory; Q's later holds the O rows that come back. */
     fx_tensor send[FX_PARTS];
+    fx_tensor whole;   /* one group by kernels: all of recv, [rows, heads of q | k | v, D]; else absent */
+    fx_tensor staged;  /* the same of send, [ulysses - 1, local, heads of q | k | v, D] */
     fx_tensor o_group; /* [group, heads, D] dtype; absent when ulysses is 1 */
     /* hops only: the block that arrives, [largest group, heads, D]; f32 (stream) sums of o and lse */
     fx_tensor next_k, next_v, o_sum, lse_sum, o_one, lse_one;
@@ -41,6 +45,9 @@ struct fx_exchange {
     unsigned put_done[FX_PARTS]; /* bit per segment */
     fx_exchange_part heard[FX_SEGMENTS][FX_PARTS]; /* by kernels: what was put of this block so far */
     bool brought;                                  /* by kernels: all rows are on their way */
+    bool beside;                                   /* the caller computes beside the rows of this block */
+    bool copies;                                   /* by kernels: the rows of this block go by copy engines */
+    int want_copies;                               /* FLUXPAR_COPIES; -1: not set */
     bool attended, apart;                          /* apart: o_ticket by segment, else [FX_ALL] is of all */
     unsigned collected;                            /* bit per segment */
     fx_ticket ticket[FX_PARTS][FX_SEGMENTS + 1],
@@ -63,6 +70,10 @@ fx_status fx_ulysses_start(fx_exchange *, int part, int segment, fx_ticket *);
 fx_status fx_ulysses_return(fx_exchange *);
 fx_status fx_ulysses_collect(fx_exchange *, int segment);
 
+/* recv and send for kernels, where there is one group: a row's q, k and v are neighbours, so that what a rank gets of a segment
+ * lies in one piece. */
+void fx_exchange_side_by_side(fx_exchange *);
+
 /* ---- the same by kernels (window.c): rows go straight from x to where they are read, in stream order ---- */
 /* At the first put: ex->window, if the backend and the communicator can. Collective. */
 fx_status fx_exchange_window_open(fx_exchange *);
@@ -75,6 +86,18 @@ fx_status fx_exchange_window_wait(fx_exchange *); /* before attention */
 /* After it: o_group's rows go back; with ulysses 1 the other ranks only learn that k and v are free. */
 fx_status fx_exchange_window_return(fx_exchange *);
 fx_status fx_exchange_window_collect(fx_exchange *); /* all of it */
+
+/* Should the rows of the block at hand go by copy engines? For one that is about to be put. */
+bool fx_exchange_by_copies(const fx_exchange *);
+/* ---- by copy engines, in one group (window_copies.c) ---- */
+typedef struct fx_exchange_lists {
+    fx_window_copy *there, *back; /* one memory, behind there; NULL: none */
+    int n_there, n_back;
+} fx_exchange_lists;
+/* All copies of a block, the same in every one. recv, output, counters: of each rank, as this rank reaches them. */
+fx_status fx_exchange_list_copies(const fx_exchange *, const fx_window *, uint16_t *const recv[],
+                                  uint16_t *const output[], uint32_t *const counters[],
+                                  fx_exchange_lists *out);
 
 /* The same while planning (window_plan.c). */
 fx_status fx_exchange_window_tell_put(const fx_exchange *);

@@ -14,10 +14,14 @@ enum { CTAS = 528 }; /* of a kernel: four per processor of an H100 */
 static const int part_of[FX_WINDOW_PARTS] = {
     [FX_WINDOW_Q] = FX_PART_Q, [FX_WINDOW_K] = FX_PART_K, [FX_WINDOW_V] = FX_PART_V};
 
+/* Copy engines cost a fork and a join of streams, and each copy its start, where a kernel moves small rows in less. */
+enum { COPIES_FROM = 8 << 20 }; /* bytes of q, k and v that a rank sends in a block */
+
 struct fx_exchange_window {
     fx_window w;
     const fx_window_owner *owners; /* of the group's output; on the device */
     int n_owners;
+    fx_exchange_lists copies;
 };
 
 /* Where a rank receives: offsets in its registered memory. */
@@ -127,6 +131,7 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
                                 .heads = ex->opt.heads,
                                 .head_dim = ex->opt.head_dim,
                                 .recv = there.recv,
+                                .recv_row = ex->recv[0].stride[0],
                                 .output = there.output,
                                 .output_row = all[0].output_row,
                                 .counters = there.counters,
@@ -135,7 +140,10 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
                                 .limit_ns = fx_limit_ns(ex->comm->family->timeout_s),
                                 .ctas = CTAS};
     FX_TRY(fx_upload(ex->be, fx_view1(reach->tables, FX_U8, (int64_t)t.bytes), room));
-    return fx_sync(ex->be);
+    FX_TRY(fx_sync(ex->be));
+    if (!fx_present(ex->whole)) return FX_OK;
+    return fx_exchange_list_copies(ex, &ex->window->w, t.recv + FX_WINDOW_Q * m->ranks, t.output,
+                                   reach->counters, &ex->window->copies);
 }
 
 fx_status fx_exchange_window_open(fx_exchange *ex)
@@ -143,13 +151,16 @@ fx_status fx_exchange_window_open(fx_exchange *ex)
     if (ex->window || !possible(ex)) return FX_OK;
     if (fx_planning(ex->be)) { /* nobody to tell */
         ex->window = calloc(1, sizeof *ex->window);
-        return ex->window ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+        FX_CHECK(ex->window, FX_ENOMEM, "no memory for an exchange");
+        fx_exchange_side_by_side(ex);
+        return FX_OK;
     }
     const size_t ranks = (size_t)ex->opt.mesh.ranks;
     places *all = calloc(ranks, sizeof *all);
     void *room = calloc(ranks, FX_REACH_TABLES);
     ex->window = calloc(1, sizeof *ex->window);
     fx_status st = all && room && ex->window ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for an exchange");
+    fx_exchange_side_by_side(ex);
     if (!st) st = count_from_zero(ex);
     if (!st) st = tell_places(ex, all); /* nobody has all places before all have zeroed */
     if (!st) st = fill_tables(ex, all, room);
@@ -160,6 +171,7 @@ fx_status fx_exchange_window_open(fx_exchange *ex)
 
 void fx_exchange_window_close(fx_exchange *ex)
 {
+    if (ex->window) free(ex->window->copies.there);
     free(ex->window);
     ex->window = NULL;
 }
@@ -197,10 +209,22 @@ static fx_status bring(fx_exchange *ex)
                                    .w_q = part[FX_PART_Q].w,
                                    .w_k = part[FX_PART_K].w,
                                    .cs = part[FX_PART_Q].cs,
+                                   .local_row = fx_layout_local_start(ex->layout, ex->me, s),
                                    .q_row = fx_exchange_receive_row(ex, FX_PART_Q, ex->me, s),
                                    .kv_row = fx_exchange_receive_row(ex, FX_PART_K, ex->me, s)};
     }
-    return fx_window_put(ex->be, &ex->window->w, run, n, ex->opt.qk_eps);
+    const fx_exchange_window *x = ex->window;
+    if (!ex->copies) return fx_window_put(ex->be, &x->w, run, n, ex->opt.qk_eps);
+    FX_TRY(fx_window_pack(ex->be, &x->w, run, n, ex->opt.qk_eps, ex->staged));
+    return fx_window_send(ex->be, x->copies.there, x->copies.n_there);
+}
+
+bool fx_exchange_by_copies(const fx_exchange *ex)
+{
+    const int64_t values = FX_PARTS * ex->local * ex->heads * ex->opt.head_dim * (ex->opt.mesh.ulysses - 1);
+    if (!ex->beside || !fx_present(ex->whole)) return false;
+    return ex->want_copies >= 0 ? ex->want_copies
+                                : values * (int64_t)fx_dtype_size(ex->be->dtype) >= COPIES_FROM;
 }
 
 fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x[FX_PARTS], fx_tensor w_q,
@@ -211,13 +235,14 @@ fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x
         if (fx_present(x[p])) count_rows(ex, x[p].shape[0] * ((p == FX_PART_Q ? m->ulysses : m->ranks) - 1));
     hear(ex, segment, x, w_q, w_k, cs);
     if (!last) return FX_OK;
+    ex->copies = fx_exchange_by_copies(ex);
     return fx_planning(ex->be) ? fx_exchange_window_tell_put(ex) : bring(ex);
 }
 
 fx_status fx_exchange_window_wait(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_wait(ex);
-    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_ROWS);
+    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_ROWS, ex->copies);
 }
 
 fx_status fx_exchange_window_return(fx_exchange *ex)
@@ -225,11 +250,14 @@ fx_status fx_exchange_window_return(fx_exchange *ex)
     const fx_exchange_window *x = ex->window;
     if (ex->opt.mesh.ulysses > 1) count_rows(ex, ex->group - ex->local);
     if (fx_planning(ex->be)) return fx_exchange_window_tell_back(ex);
+    if (ex->copies) return fx_window_send(ex->be, x->copies.back, x->copies.n_back);
     return fx_window_give_back(ex->be, &x->w, ex->o_group, x->owners, x->n_owners);
 }
 
 fx_status fx_exchange_window_collect(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_collect(ex);
-    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT);
+    FX_TRY(fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT, false));
+    return ex->copies ? fx_window_join(ex->be)
+                      : FX_OK; /* own rows of the output, and what is sent may be overwritten */
 }

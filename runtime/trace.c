@@ -135,13 +135,22 @@ static void on_wait(void *ctx, int ticket, const char *label)
     end_line(r, &l);
 }
 
-static void on_store(void *ctx, const char *label, int peer, size_t bytes)
+static void on_store(void *ctx, const char *label, int peer, size_t bytes, int n, const fx_xfer from[])
 {
     recorder *r = ctx;
-    fx_trace_line l = begin_line(r, FX_TRACE_STORE, label);
+    fx_trace_line l = begin_line(r, n ? FX_TRACE_COPY : FX_TRACE_STORE, label);
     l.peer = peer;
     l.bytes = bytes;
-    r->totals.bytes_sent += bytes;
+    for (int i = 0; i < n; i++) add_range(r, &l, false, from[i].data, from[i].bytes);
+    if (peer != l.rank) r->totals.bytes_sent += bytes;
+    end_line(r, &l);
+}
+
+static void on_join(void *ctx, const char *label)
+{
+    recorder *r = ctx;
+    fx_trace_line l = begin_line(r, FX_TRACE_WAIT, label);
+    r->totals.waits++;
     end_line(r, &l);
 }
 
@@ -229,6 +238,7 @@ fx_status fx_trace_rank(const fx_trace *t, const fx_request *r, int rank,
                                           .wait = on_wait,
                                           .copy = on_copy,
                                           .store = on_store,
+                                          .join = on_join,
                                           .await = on_await,
                                           .host = on_host,
                                           .ctx = &rec}};

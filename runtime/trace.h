@@ -14,14 +14,16 @@ extern "C" {
 /* LAUNCH: an op, in the compute stream. SEND, RECV: a transfer begins and runs beside that stream until the WAIT for its
  * ticket, which orders what follows in the stream after it. HOST: the host waits for the device or for other ranks. */
 /* STORE: kernels of the launch before it write into another rank's memory; a WAIT without a ticket comes after all stores of
- * `peer` for it. */
+ * `peer` for it. COPY: a store by copy engines, beside the compute stream until the WAIT without ticket and peer ("sent"); the
+ * peer of own rows is the rank itself. */
 typedef enum {
     FX_TRACE_LAUNCH,
     FX_TRACE_SEND,
     FX_TRACE_RECV,
     FX_TRACE_WAIT,
     FX_TRACE_HOST,
-    FX_TRACE_STORE
+    FX_TRACE_STORE,
+    FX_TRACE_COPY
 } fx_trace_kind;
 
 /* The bytes from the first element of a view to its last, gaps of its strides included. */

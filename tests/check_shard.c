@@ -121,6 +121,8 @@ static fx_status run(const job *j, double *result)
         FX_TRY_OUT(fx_push2(a, j->be->dtype, rows, 3 * width + SPARE, &qkv));
         FX_TRY_OUT(fx_push3(a, FX_F32, rows, DIM / 2, 2, &cs));
         if (result) fill(j, qkv, cs, b);
+        if ((b + j->style + fx_comm_rank(j->comm) / 2) % 3)
+            fx_exchange_beside(ex); /* each rank as it likes */
         FX_TRY_OUT(put_all(j, ex, qkv, cs));
         FX_TRY_OUT(fx_exchange_attend(ex, j->style >= 2));
         if (result) memset(qkv.data, 0xff, fx_bytes(qkv)); /* attend has read it */

@@ -50,6 +50,9 @@ typedef struct fx_cuda {
     char text[160];
     int processors; /* of the device */
     fx_cuda_looks *looks;
+    cudaStream_t beside; /* copies to other ranks */
+    cudaEvent_t fork, joined;
+    bool sending; /* since the last join */
 } fx_cuda;
 
 static inline fx_cuda *fx_cuda_of(const fx_backend *be)
@@ -154,6 +157,10 @@ bool fx_cuda_recording(const fx_cuda *);
 /* While recording: a workspace of that many bytes that no other call of the recording has, if they are few; otherwise the
  * state's, which all calls have one after the other. */
 void *fx_cuda_own_workspace(const fx_cuda *, size_t bytes);
+
+/* ---- beside.c ---- */
+fx_status fx_cuda_beside_open(fx_cuda *);
+void fx_cuda_beside_close(fx_cuda *);
 
 /* ---- attention.c: the plan of cuDNN's fused kernel, found or made; *out NULL: these operands take two products ---- */
 fx_status fx_cuda_attention_plan(fx_cuda *, fx_tensor o, fx_tensor lse, fx_tensor q, fx_tensor k, fx_tensor v,

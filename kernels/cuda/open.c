@@ -139,6 +139,7 @@ static void cuda_close(fx_backend *be)
     fx_dnn_close(c);
     fx_cuda_bias_close(c);
     fx_cuda_looks_close(c);
+    fx_cuda_beside_close(c);
     if (c->dnn) (void)cudnnDestroy(c->dnn);
     if (c->lt) (void)cublasLtDestroy(c->lt);
     if (c->workspace) (void)cudaFree(c->workspace);
@@ -234,6 +235,7 @@ static fx_status open_libraries(fx_cuda *c, const struct cudaDeviceProp *prop)
     c->workspace_bytes = FX_CUDA_WORKSPACE;
     c->small_bytes = SMALL;
     FX_TRY(fx_cuda_looks_open(c));
+    FX_TRY(fx_cuda_beside_open(c));
     FX_LT(cublasLtCreate(&c->lt));
     FX_DNN(cudnnCreate(&c->dnn));
     FX_DNN(cudnnSetStream(c->dnn, c->stream));

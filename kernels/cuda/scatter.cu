@@ -20,7 +20,7 @@ struct put_part {
 struct put_run {
     put_part part[FX_WINDOW_PARTS];
     const float *w[2], *cs; /* of q, of k; null in all runs or in none */
-    int64_t cs_token, q_row, kv_row;
+    int64_t cs_token, q_row, kv_row, local_row;
 };
 /* Work comes in tiles of a CTA: a part's rows of all runs, some heads each; the tiles of v, then k, then q. */
 struct put_args {
@@ -30,6 +30,8 @@ struct put_args {
     unsigned tiles;               /* of a part */
     int lanes;                    /* of a head in chunks; 0: a warp per head */
     float eps;
+    uint16_t *staged; /* pack: what is sent; null: put */
+    int64_t rows;     /* pack: of this rank */
 };
 
 /* A token of all runs, in its run. */
@@ -44,42 +46,67 @@ FX_DEVICE place place_of(const put_args &a, unsigned token)
     return {run, (int64_t)(token - (run ? a.end[run - 1] : 0))};
 }
 
+/* A row where it is received, and among this rank's own. */
+struct row_place {
+    int64_t row, local;
+};
+
 /* A value of one head and token on its way to all ranks that want it: one for q, all ring members for k and v. */
 template <class T>
 FX_DEVICE void put_head(const fx_window &w, int part, int64_t row, int head, int at, const T &v)
 {
     const int per = w.heads / w.ulysses, u = head / per, mine = w.me - w.me % w.ulysses;
-    const int64_t place = (row * per + head - u * per) * w.head_dim + at;
+    const int64_t place = row * w.recv_row + (head - u * per) * w.head_dim + at;
     const int begin = part == FX_WINDOW_Q ? mine + u : u, end = part == FX_WINDOW_Q ? begin + 1 : w.ranks;
     for (int r = begin; r < end; r += w.ulysses) fx_put_far((T *)(w.recv[part * w.ranks + r] + place), v);
+}
+
+/* The same in one group: into the own place, or where it will be copied from. */
+template <class T>
+FX_DEVICE void pack_head(const put_args &a, int part, row_place p, int head, int at, const T &v)
+{
+    const fx_window &w = a.w;
+    const int per = w.heads / w.ulysses, u = head / per, slot = u - (u > w.me);
+    const int64_t column = (head - u * per) * w.head_dim + at;
+    uint16_t *to = w.recv[part * w.ranks + u] + p.row * w.recv_row;
+    if (u != w.me)
+        to = a.staged + ((slot * a.rows + p.local) * FX_WINDOW_PARTS + part) * (int64_t)(per * w.head_dim);
+    fx_put_far((T *)(to + column), v);
 }
 
 struct alignas(4) head_pair {
     uint16_t v[2];
 };
 
-struct far_heads {
-    const fx_window &w;
+template <bool PACK> struct far_heads {
+    const put_args &a;
     int part, head, at; /* head, at: the first of a call's values */
-    int64_t row;
+    row_place p;
 
-    FX_METHOD void chunk(int h, const fx_head_chunk &c) const { put_head(w, part, row, head + h, at, c); }
+    template <class T> FX_METHOD void put(int h, int i, const T &v) const
+    {
+        if constexpr (PACK)
+            pack_head(a, part, p, h, i, v);
+        else
+            put_head(a.w, part, p.row, h, i, v);
+    }
+    FX_METHOD void chunk(int h, const fx_head_chunk &c) const { put(head + h, at, c); }
     FX_METHOD void pair(int i, float u, float v) const
     {
-        const head_pair p = {{fx_round_bf16(u), fx_round_bf16(v)}};
-        put_head(w, part, row, head, i, p);
+        const head_pair two = {{fx_round_bf16(u), fx_round_bf16(v)}};
+        put(head, i, two);
     }
     FX_METHOD void last(int, float) const {} /* widths are even */
 };
 
-FX_DEVICE far_heads sink_of(const put_args &a, int part, place p, int head, int at)
+template <bool PACK> FX_DEVICE far_heads<PACK> sink_of(const put_args &a, int part, place p, int head, int at)
 {
     const put_run &r = a.run[p.run];
-    return {a.w, part, head, at, (part == FX_WINDOW_Q ? r.q_row : r.kv_row) + p.token};
+    return {a, part, head, at, {(part == FX_WINDOW_Q ? r.q_row : r.kv_row) + p.token, r.local_row + p.token}};
 }
 
 /* A tile of THREADS / lanes times (token, SHARING heads). */
-FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
+template <bool PACK> FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
 {
     const unsigned heads = (unsigned)a.w.heads, groups = (heads + SHARING - 1) / SHARING,
                    tokens = a.end[FX_WINDOW_RUNS - 1], tid = (unsigned)fx_tid(), lanes = (unsigned)a.lanes;
@@ -91,7 +118,7 @@ FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
     const put_run &r = a.run[p.run];
     const put_part &x = r.part[part];
     const uint16_t *in = x.x + p.token * x.token + first * x.head + at;
-    const far_heads sink = sink_of(a, part, p, (int)first, at);
+    const far_heads<PACK> sink = sink_of<PACK>(a, part, p, (int)first, at);
     if (part != FX_WINDOW_V) {
         fx_heads_in_chunks(in, x.head, there, first, heads, r.w[part], r.cs, p.token * r.cs_token, at,
                            a.w.head_dim, a.lanes, a.eps, sink);
@@ -104,7 +131,7 @@ FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
 }
 
 /* A tile of WARPS times (token, head). */
-FX_DEVICE void put_by_warps(const put_args &a, int part, unsigned tile)
+template <bool PACK> FX_DEVICE void put_by_warps(const put_args &a, int part, unsigned tile)
 {
     const unsigned heads = (unsigned)a.w.heads, item = tile * WARPS + (unsigned)fx_tid() / FX_WARP;
     if (item >= a.end[FX_WINDOW_RUNS - 1] * heads) return; /* a whole warp */
@@ -114,32 +141,48 @@ FX_DEVICE void put_by_warps(const put_args &a, int part, unsigned tile)
     const uint16_t *in = x.x + p.token * x.token + item % heads * x.head;
     if (part != FX_WINDOW_V)
         return fx_head_by_warp(in, r.w[part], r.cs ? r.cs + p.token * r.cs_token : nullptr, a.w.head_dim,
-                               a.eps, sink_of(a, part, p, (int)(item % heads), 0));
+                               a.eps, sink_of<PACK>(a, part, p, (int)(item % heads), 0));
     for (int at = fx_tid() % FX_WARP * CHUNK; at < a.w.head_dim; at += FX_WARP * CHUNK)
-        sink_of(a, part, p, (int)(item % heads), at).chunk(0, *(const fx_head_chunk *)(in + at));
+        sink_of<PACK>(a, part, p, (int)(item % heads), at).chunk(0, *(const fx_head_chunk *)(in + at));
+}
+
+template <bool CHUNKS, bool PACK> FX_DEVICE void put_tiles(const put_args &a)
+{
+    for (unsigned tile = (unsigned)fx_cta(); tile < a.tiles * FX_WINDOW_PARTS; tile += (unsigned)fx_ctas()) {
+        const int part = FX_WINDOW_PARTS - 1 - (int)(tile / a.tiles);
+        if constexpr (CHUNKS)
+            put_chunks<PACK>(a, part, tile % a.tiles);
+        else
+            put_by_warps<PACK>(a, part, tile % a.tiles);
+    }
 }
 
 template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) put_kernel(put_args a)
 {
     const fx_window &w = a.w;
     const bool groups = w.ranks > w.ulysses; /* one group: its output of the block before has come here */
-    const bool fine = groups ? await(w, FREED, everyone(w), w.state[BLOCKS]) : !failed(w);
-    for (unsigned tile = (unsigned)fx_cta(); fine && tile < a.tiles * FX_WINDOW_PARTS;
-         tile += (unsigned)fx_ctas()) {
-        const int part = FX_WINDOW_PARTS - 1 - (int)(tile / a.tiles);
-        if constexpr (CHUNKS)
-            put_chunks(a, part, tile % a.tiles);
-        else
-            put_by_warps(a, part, tile % a.tiles);
-    }
+    if (groups ? await(w, FREED, everyone(w), w.state[BLOCKS]) : !failed(w)) put_tiles<CHUNKS, false>(a);
     if (last_here(w, PUT_TICKET)) tell(w, ROWS, everyone(w), w.state[BLOCKS] + 1);
 }
 
-/* Rows of the block under way, or the output of the one that was given back. */
-FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w, bool output)
+/* The others are told by a copy, this rank's own wait comes after the kernel. */
+template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) pack_kernel(put_args a)
 {
-    (void)(output ? await(w, OUTPUT, group(w), w.state[BLOCKS])
-                  : await(w, ROWS, everyone(w), w.state[BLOCKS] + 1));
+    const fx_window &w = a.w;
+    const bool fine = !failed(w);
+    if (fine) put_tiles<CHUNKS, true>(a);
+    if (fx_cta() == 0) write_down(w, ROWS, fine, w.state[BLOCKS] + 1, FX_WINDOW_TOLD_ROWS);
+}
+
+/* Rows of the block under way, or the output of the one that was given back. copies: what follows attention are copies, so the
+ * block is counted here, and what they will tell is written down. */
+FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w, bool output, bool copies)
+{
+    const uint32_t block = w.state[BLOCKS] + (output ? 0 : 1);
+    const bool came = output ? await(w, OUTPUT, group(w), block) : await(w, ROWS, everyone(w), block);
+    if (!copies) return;
+    write_down(w, OUTPUT, came, block, FX_WINDOW_TOLD_OUTPUT);
+    if (came && fx_tid() == 0) w.state[BLOCKS] = block;
 }
 
 /* ---- the output ---- */
@@ -263,9 +306,36 @@ fx_status take_run(put_args *a, const fx_window_run *run, int i, uintptr_t *addr
     to->cs_token = to->cs ? run->cs.stride[0] : 0;
     to->q_row = run->q_row;
     to->kv_row = run->kv_row;
+    to->local_row = run->local_row;
     *addresses |=
         (uintptr_t)to->cs | (uintptr_t)to->w[0] | (uintptr_t)to->w[1] | (uintptr_t)(to->cs_token % 4);
     a->end[i] = (unsigned)tokens;
+    return FX_OK;
+}
+
+fx_status take_runs(const fx_window *w, const fx_window_run run[], int n, float eps, put_args *a)
+{
+    uintptr_t addresses = 0;
+    int runs = 0; /* with rows */
+    *a = {};
+    FX_TRY(check_window(w));
+    a->w = *w;
+    a->eps = eps;
+    for (int i = 0; i < n; i++) {
+        if (!run[i].x[FX_WINDOW_Q].shape[0]) continue;
+        FX_CHECK(runs < FX_WINDOW_RUNS && (!runs || (!vector_of(run[i].w_q) == !a->run[0].w[0] &&
+                                                     !vector_of(run[i].w_k) == !a->run[0].w[1] &&
+                                                     !vector_of(run[i].cs) == !a->run[0].cs)),
+                 FX_ESHAPE, "window: run %d of %d is not like the others", i, n);
+        FX_TRY(take_run(a, &run[i], runs++, &addresses));
+        a->rows += run[i].x[FX_WINDOW_Q].shape[0];
+    }
+    FX_CHECK(a->rows * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)a->rows);
+    for (int r = 1; r < FX_WINDOW_RUNS; r++) a->end[r] += a->end[r - 1];
+    a->lanes = fx_head_lanes(w->head_dim, addresses, 0, 0);
+    const int64_t items = a->lanes ? a->rows * ((w->heads + SHARING - 1) / SHARING) : a->rows * w->heads;
+    const int per_cta = a->lanes ? THREADS / a->lanes : WARPS;
+    a->tiles = (unsigned)((items + per_cta - 1) / per_cta);
     return FX_OK;
 }
 
@@ -274,37 +344,39 @@ fx_status take_run(put_args *a, const fx_window_run *run, int i, uintptr_t *addr
 extern "C" fx_status FX_SLOT(window_put)(fx_backend *be, const fx_window *w, const fx_window_run run[], int n,
                                          float eps)
 {
-    put_args a = {};
-    uintptr_t addresses = 0;
-    int runs = 0; /* with rows */
-    int64_t tokens = 0;
-    FX_TRY(check_window(w));
-    a.w = *w;
-    a.eps = eps;
-    for (int i = 0; i < n; i++) {
-        if (!run[i].x[FX_WINDOW_Q].shape[0]) continue;
-        FX_CHECK(runs < FX_WINDOW_RUNS && (!runs || (!vector_of(run[i].w_q) == !a.run[0].w[0] &&
-                                                     !vector_of(run[i].w_k) == !a.run[0].w[1] &&
-                                                     !vector_of(run[i].cs) == !a.run[0].cs)),
-                 FX_ESHAPE, "window: run %d of %d is not like the others", i, n);
-        FX_TRY(take_run(&a, &run[i], runs++, &addresses));
-        tokens += run[i].x[FX_WINDOW_Q].shape[0];
-    }
-    FX_CHECK(tokens * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)tokens);
-    for (int r = 1; r < FX_WINDOW_RUNS; r++) a.end[r] += a.end[r - 1];
-    a.lanes = fx_head_lanes(w->head_dim, addresses, 0, 0);
-    const int64_t items = a.lanes ? tokens * ((w->heads + SHARING - 1) / SHARING) : tokens * w->heads;
-    const int per_cta = a.lanes ? THREADS / a.lanes : WARPS;
-    a.tiles = (unsigned)((items + per_cta - 1) / per_cta);
+    put_args a;
+    FX_TRY(take_runs(w, run, n, eps, &a));
     const fx_dim3 grid = grid_for(w, (int64_t)a.tiles * FX_WINDOW_PARTS, 1);
     return a.lanes ? FX_LAUNCH(be, grid, THREADS, shared_bytes, put_kernel<true>, a)
                    : FX_LAUNCH(be, grid, THREADS, shared_bytes, put_kernel<false>, a);
 }
 
-extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w, int what)
+extern "C" fx_status FX_SLOT(window_pack)(fx_backend *be, const fx_window *w, const fx_window_run run[],
+                                          int n, float eps, fx_tensor staged)
+{
+    put_args a;
+    FX_TRY(take_runs(w, run, n, eps, &a));
+    const int64_t width = (int64_t)(w->heads / w->ulysses) * w->head_dim * FX_WINDOW_PARTS;
+    FX_CHECK(w->ranks == w->ulysses && !FX_SLOT(window_under_way)(be), FX_ESHAPE,
+             "window: rows are packed in %d groups, or before those of the last block were joined",
+             w->ranks / w->ulysses);
+    FX_CHECK(fx_numel(staged) == (w->ranks - 1) * a.rows * width &&
+                 (!a.rows ||
+                  (fx_contiguous(staged) && staged.dtype == FX_BF16 && (uintptr_t)staged.data % 16 == 0)),
+             FX_ESHAPE, "window: %lld values of room for %lld rows", (long long)fx_numel(staged),
+             (long long)a.rows);
+    a.staged = (uint16_t *)staged.data;
+    const fx_dim3 grid = grid_for(w, (int64_t)a.tiles * FX_WINDOW_PARTS, 1);
+    return a.lanes ? FX_LAUNCH(be, grid, THREADS, shared_bytes, pack_kernel<true>, a)
+                   : FX_LAUNCH(be, grid, THREADS, shared_bytes, pack_kernel<false>, a);
+}
+
+extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w, int what, bool copies)
 {
     FX_TRY(check_window(w));
-    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w, what == FX_LATE_OUTPUT);
+    FX_CHECK(!copies || (what == FX_LATE_ROWS && w->ranks == w->ulysses), FX_ESHAPE,
+             "window: output goes back by copies in one group");
+    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w, what == FX_LATE_OUTPUT, copies);
 }
 
 extern "C" fx_status FX_SLOT(window_give_back)(fx_backend *be, const fx_window *w, fx_tensor o,

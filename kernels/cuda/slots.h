@@ -53,9 +53,14 @@ extern "C" {
     /* kernels/window.h */                                                                                               \
     fx_status prefix##window_put(fx_backend *, const fx_window *, const fx_window_run run[], int n,                      \
                                  float eps);                                                                             \
-    fx_status prefix##window_wait(fx_backend *, const fx_window *, int what);                                            \
+    fx_status prefix##window_wait(fx_backend *, const fx_window *, int what, bool copies);                               \
     fx_status prefix##window_give_back(fx_backend *, const fx_window *, fx_tensor o,                                     \
                                        const fx_window_owner *owners, int n);                                            \
+    fx_status prefix##window_pack(fx_backend *, const fx_window *, const fx_window_run run[], int n,                     \
+                                  float eps, fx_tensor staged);                                                          \
+    fx_status prefix##window_send(fx_backend *, const fx_window_copy copies[], int n);                                   \
+    fx_status prefix##window_join(fx_backend *);                                                                         \
+    bool prefix##window_under_way(const fx_backend *); /* sent and not joined */                                         \
     fx_status prefix##digest(fx_backend *, const uint16_t *x, int64_t n, unsigned long long *sum);
 
 FX_SLOTS_OF(fx_cuda_)

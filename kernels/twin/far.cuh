@@ -1,4 +1,4 @@
-/* Between the machine (twin.cc) and what its threads store far away (far.cc). */
+/* Between the machine (twin.cc), what its threads store far away (far.cc) and copies beside its launches (beside.cc). */
 #ifndef FX_KERNELS_TWIN_FAR_CUH
 #define FX_KERNELS_TWIN_FAR_CUH
 
@@ -11,5 +11,7 @@ void fx_twin_fault(const char *what); /* the launch fails with it */
 void fx_twin_far_meet();   /* the running fiber's CTA has met at a barrier */
 void fx_twin_far_end();    /* of a launch */
 void fx_twin_far_forget(); /* of a launch that has failed */
+
+void fx_twin_beside_some(); /* a launch begins, or a kernel waits: copies go on, or not */
 
 #endif

@@ -267,6 +267,7 @@ uint64_t fx_twin_swap(uint64_t value, int lanes)
 
 void fx_twin_pause()
 {
+    fx_twin_beside_some();
     sched_yield(); /* the peer it waits for may be a rank, which is an OS thread */
     leave(mine());
 }
@@ -316,6 +317,7 @@ fx_status fx_twin_launch(const char *kernel, fx_dim3 grid, unsigned threads, siz
     m.kernel = kernel;
     m.fault.clear();
     m.counts.launches++;
+    fx_twin_beside_some();
     std::vector<int64_t> order((size_t)grid.x * grid.y);
     for (size_t i = 0; i < order.size(); i++) order[i] = (int64_t)i;
     for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[draw(m) % i]);

@@ -24,6 +24,7 @@ fx_status fx_single_block(fx_dit *d, int block)
 
     FX_TRY(fx_dit_norm(d, FX_ALL, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
     FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
+    fx_exchange_beside(d->exchange);
     FX_TRY(fx_exchange_put(d->exchange, FX_ALL, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, d->cs));
     FX_TRY(fx_dense_apply(be, q, h, &w->qkv.q, FX_ACT_NONE));
     FX_TRY(fx_exchange_put(d->exchange, FX_ALL, FX_Q, q, w->qkv.norm_q, fx_none(), d->cs));
