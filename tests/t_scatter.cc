@@ -9,9 +9,9 @@ namespace
 std::string name(const job &j)
 {
     char text[160];
-    snprintf(text, sizeof text, "%d x %d, %s, rows %d %d %d, %d heads of %d, style %d, %d CTAs", j.ulysses,
-             j.ranks / j.ulysses, fx_layout_name(j.kind), (int)j.rows[0], (int)j.rows[1], (int)j.rows[2],
-             j.heads, j.dim, (int)j.how, j.ctas);
+    snprintf(text, sizeof text, "%d x %d, %s, rows %d %d %d, %d heads of %d, style %d, %d CTAs, way %d",
+             j.ulysses, j.ranks / j.ulysses, fx_layout_name(j.kind), (int)j.rows[0], (int)j.rows[1],
+             (int)j.rows[2], j.heads, j.dim, (int)j.how, j.ctas, (int)j.by);
     return text;
 }
 
@@ -28,7 +28,7 @@ void run(const job &j)
     });
     for (int r = 0; r < j.ranks; r++) {
         rank_data &d = m.rank[(size_t)r];
-        bool edges = d.output.edges_stand();
+        bool edges = d.output.edges_stand() && d.staged.edges_stand();
         for (buffer &b : d.recv) edges = edges && b.edges_stand();
         for (int p = 0; p < j.ranks; p++)
             T_CHECK(!d.late[(size_t)p], "%s: rank %d was late", name(j).c_str(), p);
@@ -52,8 +52,8 @@ void meshes()
     for (const auto &s : shape)
         for (int kind = FX_LAYOUT_EVEN; kind <= FX_LAYOUT_STREAM; kind++)
             for (int r = 0; r < 5; r++, n++) {
-                job j = {s.ranks, s.ulysses, (fx_layout_kind)kind, {},        s.heads, s.dim,
-                         5,       s.ctas,    (style)(n % STYLES),  n % 7 == 3};
+                job j = {s.ranks, s.ulysses, (fx_layout_kind)kind, {},         s.heads,         s.dim,
+                         5,       s.ctas,    (style)(n % STYLES),  n % 7 == 3, (way)(n / 2 % 3)};
                 memcpy(j.rows, rows[r], sizeof j.rows);
                 run(j);
             }
@@ -73,9 +73,11 @@ void second_block(runner &one, unsigned late)
     if (absent && late == FX_LATE_ROWS) return;
     one.put();
     one.wait(FX_LATE_ROWS);
-    if (late == FX_LATE_ROWS || absent) return;
-    one.give_back(group_o);
-    late == FX_LATE_FREE ? one.put() : one.wait(FX_LATE_OUTPUT);
+    if (!absent && late != FX_LATE_ROWS) {
+        one.give_back(group_o);
+        late == FX_LATE_FREE ? one.put() : one.wait(FX_LATE_OUTPUT);
+    }
+    one.join(); /* copies are made, whatever kernels wait for */
 }
 
 void after_it(runner &one)
@@ -86,17 +88,18 @@ void after_it(runner &one)
     one.wait(FX_LATE_ROWS);
     one.give_back(group_o);
     one.wait(FX_LATE_OUTPUT);
+    one.join();
 }
 
 /* Of output only the group knows. */
-bool notices(int rank, unsigned late)
+bool notices(int rank, unsigned late, int ulysses)
 {
-    return rank != ABSENT && (late != FX_LATE_OUTPUT || rank / 2 == ABSENT / 2);
+    return rank != ABSENT && (late != FX_LATE_OUTPUT || rank / ulysses == ABSENT / ulysses);
 }
 
-void absent(unsigned late)
+void absent(unsigned late, way by)
 {
-    const job j = {4, 2, FX_LAYOUT_EVEN, {4, 7, 0}, 6, 16, 1, 2, ONE, false};
+    const job j = {4, by == COPIES ? 4 : 2, FX_LAYOUT_EVEN, {4, 7, 0}, 12, 16, 1, 2, ONE, false, by};
     mesh m;
     m.limit_ns = second;
     if (!open_mesh(m, j)) return;
@@ -118,7 +121,8 @@ void absent(unsigned late)
     at_once(m, [&](int me) {
         runner one(m, me, late);
         one.take_rows(1);
-        if (notices(me, late)) after_it(one);
+        one.choose();
+        if (notices(me, late, j.ulysses)) after_it(one);
     });
     T_CHECK(fx_clock_ns() - end < second / 2, "late %u: kernels wait again after a failure", late);
     for (int r = 0; r < j.ranks; r++) {
@@ -127,11 +131,12 @@ void absent(unsigned late)
         for (uint16_t v : d.output.all) touched |= v != POISON && v != CANARY;
         for (buffer &b : d.recv)
             for (uint16_t v : b.all) touched |= v != POISON && v != CANARY;
+        touched &= by != COPIES; /* engines copy all the same, and tell nothing new */
         T_CHECK(!touched && d.counters == told[(size_t)r], "late %u: rank %d is written to after a failure",
                 late, r);
         T_CHECK(!d.bad, "late %u, rank %d: %s", late, r, d.why.c_str());
         for (int p = 0; p < j.ranks; p++) {
-            const uint32_t want = notices(r, late) && p == ABSENT ? late : 0;
+            const uint32_t want = notices(r, late, j.ulysses) && p == ABSENT ? late : 0;
             T_CHECK(d.late[(size_t)p] == want, "late %u: rank %d finds rank %d late with %u", late, r, p,
                     d.late[(size_t)p]);
         }
@@ -143,16 +148,17 @@ void refused()
 {
     uint16_t x[64] = {};
     uint32_t words[FX_WINDOW_STATE] = {};
-    fx_window w = {2, 2, 0, 4, 12, nullptr, nullptr, 48, nullptr, words, words, 0, 1};
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "heads of 12");
+    fx_window w = {2, 2, 0, 4, 12, nullptr, 48, nullptr, 48, nullptr, words, words, 0, 1};
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE, "heads of 12");
     w.head_dim = 16, w.output_row = 68;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "rows of output not in chunks");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE,
+            "rows of output not in chunks");
     w.output_row = 64, w.ulysses = 3;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "2 ranks in groups of 3");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE, "2 ranks in groups of 3");
     w.ulysses = 1;
     const fx_tensor good = fx_view3(x, FX_BF16, 1, 4, 16), odd = fx_view3(x + 1, FX_BF16, 1, 4, 16),
                     f32 = fx_view3(x, FX_F32, 1, 4, 16), weight = fx_view1(x, FX_F32, 16);
-    fx_window_run run[4] = {{{good, good, odd}, fx_none(), fx_none(), fx_none(), 0, 0}};
+    fx_window_run run[4] = {{{good, good, odd}, fx_none(), fx_none(), fx_none(), 0, 0, 0}};
     T_CHECK(fx_twin_window_put(nullptr, &w, run, 1, 0) == FX_ESHAPE, "not in chunks");
     run[0].x[2] = f32;
     T_CHECK(fx_twin_window_put(nullptr, &w, run, 1, 0) == FX_ESHAPE, "f32");
@@ -168,6 +174,18 @@ void refused()
     T_CHECK(fx_twin_window_give_back(nullptr, &w, good, nullptr, 1025) == FX_ESHAPE, "too many owners");
     T_CHECK(fx_twin_window_give_back(nullptr, &w, fx_view3(x, FX_BF16, 1, 2, 16), nullptr, 1) == FX_ESHAPE,
             "half the heads");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, true) == FX_ESHAPE, "copies in two groups");
+    T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, good) == FX_ESHAPE, "rows packed in two groups");
+    w.ulysses = 2;
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_OUTPUT, true) == FX_ESHAPE, "copies after the output");
+    T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, good) == FX_ESHAPE, "room for a third of the rows");
+    w.recv_row = 36;
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, true) == FX_ESHAPE, "received rows not in chunks");
+    w.recv_row = 96;
+    T_OK(fx_twin_window_send(nullptr, nullptr, 0));
+    T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, fx_view3(x, FX_BF16, 1, 6, 16)) == FX_ESHAPE,
+            "rows packed before the last ones were joined");
+    T_OK(fx_twin_window_join(nullptr));
 }
 
 } // namespace
@@ -175,11 +193,15 @@ void refused()
 int main()
 {
     const int more = getenv("FX_LONG") ? 5 : 1;
-    run({4, 2, FX_LAYOUT_EVEN, {10, 23, 0}, 6, 16, 200 * more, 2, STREAMS, false});
-    run({4, 4, FX_LAYOUT_STREAM, {10, 23, 0}, 12, 16, 60 * more, 2, ONE, false});
-    run({6, 3, FX_LAYOUT_EVEN, {3, 8, 2}, 6, 16, 60 * more, 1, STREAMS, false});
+    run({4, 2, FX_LAYOUT_EVEN, {10, 23, 0}, 6, 16, 200 * more, 2, STREAMS, false, KERNELS});
+    run({4, 4, FX_LAYOUT_STREAM, {10, 23, 0}, 12, 16, 60 * more, 2, ONE, false, KERNELS});
+    run({4, 4, FX_LAYOUT_EVEN, {10, 23, 0}, 12, 16, 200 * more, 2, STREAMS, false, COPIES});
+    run({3, 3, FX_LAYOUT_STREAM, {5, 17, 4}, 6, 24, 60 * more, 2, ONE, false, MIXED});
+    run({6, 3, FX_LAYOUT_EVEN, {3, 8, 2}, 6, 16, 60 * more, 1, STREAMS, false, KERNELS});
     meshes();
-    for (unsigned late = FX_LATE_ROWS; late <= FX_LATE_OUTPUT; late++) absent(late);
+    for (unsigned late = FX_LATE_ROWS; late <= FX_LATE_OUTPUT; late++) absent(late, KERNELS);
+    absent(FX_LATE_ROWS, COPIES);
+    absent(FX_LATE_OUTPUT, COPIES);
     refused();
     return test_end("t_scatter");
 }

@@ -71,7 +71,7 @@ FX_DEVICE void pack_head(const put_args &a, int part, row_place p, int head, int
     uint16_t *to = w.recv[part * w.ranks + u] + p.row * w.recv_row;
     if (u != w.me)
         to = a.staged + ((slot * a.rows + p.local) * FX_WINDOW_PARTS + part) * (int64_t)(per * w.head_dim);
-    fx_put_far((T *)(to + column), v);
+    *(T *)(to + column) = v;
 }
 
 struct alignas(4) head_pair {

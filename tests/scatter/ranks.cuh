@@ -28,6 +28,8 @@ enum {
 }; /* kinds of blocks; values before and behind a buffer */
 /* How rows are put and come back: of one tensor; of one per stream, the last first; this with ulysses 1: computed in place. */
 enum style { ONE, STREAMS, OWN, STYLES };
+/* In one group: by kernels, by copies, or in each block as each rank likes. */
+enum way { KERNELS, COPIES, MIXED };
 
 struct job {
     int ranks, ulysses;
@@ -36,6 +38,7 @@ struct job {
     int heads, dim, epochs, ctas;
     style how;
     bool plain; /* no weights, no rotation */
+    way by;
 };
 
 uint32_t mixed(uint32_t a, uint32_t b)
@@ -54,10 +57,13 @@ struct buffer {
     }
     uint16_t *data() { return all.data() + EDGE; }
     int64_t size() const { return (int64_t)all.size() - 2 * EDGE; }
-    void poison() { std::fill(all.begin() + EDGE, all.end() - EDGE, (uint16_t)POISON); }
+    void poison()
+    {
+        if (!all.empty()) std::fill(all.begin() + EDGE, all.end() - EDGE, (uint16_t)POISON);
+    }
     bool edges_stand() const
     {
-        for (int i = 0; i < EDGE; i++)
+        for (int i = 0; i < EDGE && !all.empty(); i++)
             if (all[(size_t)i] != CANARY || all[all.size() - 1 - (size_t)i] != CANARY) return false;
         return true;
     }
@@ -66,7 +72,11 @@ struct buffer {
 /* ---- one mesh: what all ranks see, and what one rank computes ---- */
 
 struct rank_data {
-    buffer recv[FX_WINDOW_PARTS], output;
+    buffer recv[FX_WINDOW_PARTS],
+        output; /* recv: in one group all is in the first, a row's parts side by side */
+    buffer staged;
+    uint16_t *part[FX_WINDOW_PARTS]; /* in recv */
+    int64_t recv_row;
     std::vector<uint32_t> counters, late;
     uint32_t state[FX_WINDOW_STATE];
     std::vector<int64_t> group_rows; /* joint rows of its group, in the group's order */
@@ -88,16 +98,16 @@ struct mesh {
     uint64_t limit_ns = 10000000000u;
 };
 
-/* Attention's stand-in: a value of q with sums over all keys that tell each row by its place. */
+/* Attention's stand-in: a value of q with sums over all keys that tell each row by its place. Rows are `row` values apart. */
 values attended(const uint16_t *q, int64_t rows, const uint16_t *k, const uint16_t *v, int64_t keys,
-                int width)
+                int width, int64_t row)
 {
     values o((size_t)(rows * width));
     for (int c = 0; c < width; c++) {
         uint32_t sum = 0;
         for (int64_t t = 0; t < keys; t++)
-            sum += (uint32_t)(2 * t + 1) * (k[t * width + c] + 77u * v[t * width + c]);
-        for (int64_t r = 0; r < rows; r++) o[(size_t)(r * width + c)] = (uint16_t)(q[r * width + c] + sum);
+            sum += (uint32_t)(2 * t + 1) * (k[t * row + c] + 77u * v[t * row + c]);
+        for (int64_t r = 0; r < rows; r++) o[(size_t)(r * width + c)] = (uint16_t)(q[r * row + c] + sum);
     }
     return o;
 }
@@ -123,7 +133,7 @@ void compute_alone(mesh &m)
                                       fx_view3(m.cs.data(), FX_F32, m.total, j.dim / 2, 2), 1e-6f));
         }
         m.o[e] = attended(m.want[e][FX_WINDOW_Q].data(), m.total, m.want[e][FX_WINDOW_K].data(),
-                          m.want[e][FX_WINDOW_V].data(), m.total, j.heads * j.dim);
+                          m.want[e][FX_WINDOW_V].data(), m.total, j.heads * j.dim, j.heads * j.dim);
     }
 }
 
@@ -144,8 +154,13 @@ void open_rank(mesh &m, int me)
         }
     }
     r.begin[FX_SEGMENTS] = (int64_t)r.group_rows.size();
-    for (int p = 0; p < FX_WINDOW_PARTS; p++)
-        r.recv[p].open((p == FX_WINDOW_Q ? r.begin[FX_SEGMENTS] : m.total) * per * j.dim);
+    const bool one = j.ranks == j.ulysses;
+    r.recv_row = (one ? FX_WINDOW_PARTS : 1) * per * j.dim;
+    for (int p = 0; p < FX_WINDOW_PARTS; p++) {
+        if (p == 0 || !one) r.recv[p].open((p == FX_WINDOW_Q ? r.begin[FX_SEGMENTS] : m.total) * r.recv_row);
+        r.part[p] = one ? r.recv[0].data() + p * per * j.dim : r.recv[p].data();
+    }
+    if (one) r.staged.open((j.ranks - 1) * fx_layout_local(&m.layout, me) * r.recv_row);
     r.output.open(fx_layout_local(&m.layout, me) * (j.heads * j.dim + BESIDE));
     r.counters.assign((size_t)(FX_WINDOW_COUNTERS * j.ranks), 0);
     r.late.assign((size_t)j.ranks, 0);
@@ -159,11 +174,18 @@ bool open_mesh(mesh &m, const job &j)
     m.rank.resize((size_t)j.ranks);
     for (int r = 0; r < j.ranks; r++) open_rank(m, r);
     for (int p = 0; p < FX_WINDOW_PARTS; p++)
-        for (rank_data &r : m.rank) m.recv.push_back(r.recv[p].data());
+        for (rank_data &r : m.rank) m.recv.push_back(r.part[p]);
     for (rank_data &r : m.rank) m.output.push_back(r.output.data()), m.counters.push_back(r.counters.data());
     compute_alone(m);
     return true;
 }
+
+} // namespace
+
+#include "tests/scatter/copies.cuh"
+
+namespace
+{
 
 /* ---- a rank ---- */
 
@@ -173,17 +195,18 @@ struct runner {
     rank_data &r;
     fx_window w;
     uint64_t random;
+    bool copies = false;
+    values kept_o;                /* of the group's rows; copies read it until the join */
     values mine[FX_WINDOW_PARTS]; /* local rows of x */
     std::vector<float> cs;
 
     runner(mesh &m_, int me_, uint64_t seed)
         : m(m_), me(me_), r(m_.rank[(size_t)me_]), random(seed * 977 + (uint64_t)me_ * 31 + 1)
     {
-        w = {m.j.ranks,       m.j.ulysses,     me,
-             m.j.heads,       m.j.dim,         m.recv.data(),
-             m.output.data(), row_of_output(), m.counters.data(),
-             r.state,         r.late.data(),   m.limit_ns,
-             m.j.ctas};
+        w = {m.j.ranks,       m.j.ulysses,       me,         m.j.heads,
+             m.j.dim,         m.recv.data(),     r.recv_row, m.output.data(),
+             row_of_output(), m.counters.data(), r.state,    r.late.data(),
+             m.limit_ns,      m.j.ctas};
         fx_twin_seed(random);
     }
     int64_t row_of_output() const { return m.j.heads * m.j.dim + BESIDE; }
@@ -201,6 +224,12 @@ struct runner {
         random = random * 6364136223846793005u + 1442695040888963407u;
         const unsigned n = (unsigned)(random >> 40);
         if (n % 4 == 0) usleep(n / 4 % 300);
+    }
+    /* How this rank brings its rows of the next block. */
+    void choose()
+    {
+        dawdle();
+        copies = m.j.ranks == m.j.ulysses && (m.j.by == COPIES || (m.j.by == MIXED && random >> 33 & 1));
     }
 
     void take_rows(int kind)
@@ -226,6 +255,7 @@ struct runner {
         fx_window_run run = {};
         run.q_row = r.begin[seg];
         run.kv_row = fx_layout_start(&m.layout, seg) + range.begin;
+        run.local_row = first;
         for (int u = me - me % j.ulysses; u < me; u++) run.q_row += m.layout.part[u][seg].count;
         for (int p = 0; p < FX_WINDOW_PARTS; p++)
             run.x[p] =
@@ -245,16 +275,24 @@ struct runner {
             const int s = m.j.how == ONE ? i : FX_SEGMENTS - 1 - i;
             if (m.j.how == ONE || m.layout.part[me][s].count) run[n++] = run_of(s);
         }
-        ok(fx_twin_window_put(nullptr, &w, run, n, 1e-6f));
+        if (!copies) return ok(fx_twin_window_put(nullptr, &w, run, n, 1e-6f));
+        const int64_t room[] = {m.j.ranks - 1, local(), r.recv_row};
+        ok(fx_twin_window_pack(nullptr, &w, run, n, 1e-6f, fx_view(r.staged.data(), FX_BF16, 3, room)));
+        send(rows_there(m, me));
     }
-    void wait(int what) { ok(fx_twin_window_wait(nullptr, &w, what)); }
+    void send(const copies_list &list) { ok(fx_twin_window_send(nullptr, list.data(), (int)list.size())); }
+    void join()
+    {
+        if (copies) ok(fx_twin_window_join(nullptr));
+    }
+    void wait(int what) { ok(fx_twin_window_wait(nullptr, &w, what, what == FX_LATE_ROWS && copies)); }
 
     /* This rank's heads of whole rows. */
     bool equal(const uint16_t *got, const values &whole, const int64_t *joint, int64_t n) const
     {
         const int width = m.j.heads * m.j.dim, part = width / m.j.ulysses;
         for (int64_t i = 0; i < n; i++)
-            if (memcmp(got + i * part,
+            if (memcmp(got + i * r.recv_row,
                        &whole[(size_t)((joint ? joint[i] : i) * width + me % m.j.ulysses * part)],
                        (size_t)part * 2))
                 return false;
@@ -264,14 +302,16 @@ struct runner {
     void check_received(int kind)
     {
         const int64_t n = (int64_t)r.group_rows.size();
-        check(equal(r.recv[0].data(), m.want[kind][0], r.group_rows.data(), n), "q differs");
-        check(equal(r.recv[1].data(), m.want[kind][1], nullptr, m.total), "k differs");
-        check(equal(r.recv[2].data(), m.want[kind][2], nullptr, m.total), "v differs");
+        check(equal(r.part[0], m.want[kind][0], r.group_rows.data(), n), "q differs");
+        check(equal(r.part[1], m.want[kind][1], nullptr, m.total), "k differs");
+        check(equal(r.part[2], m.want[kind][2], nullptr, m.total), "v differs");
     }
 
     void give_back(const values &group_o)
     {
         const job &j = m.j;
+        kept_o = group_o;
+        if (copies) return send(rows_back(m, me, kept_o.data(), (size_t)row_of_output()));
         const int64_t rows = r.begin[FX_SEGMENTS];
         fx_tensor t =
             fx_view3(const_cast<uint16_t *>(group_o.data()), FX_BF16, rows, j.heads / j.ulysses, j.dim);
@@ -300,20 +340,23 @@ struct runner {
     void block(int kind)
     {
         take_rows(kind);
-        dawdle();
+        choose();
         put();
         for (values &v : mine) std::fill(v.begin(), v.end(), (uint16_t)POISON); /* a kernel has read them */
         dawdle();
         wait(FX_LATE_ROWS);
         dawdle();
         check_received(kind);
-        const values group_o = attended(r.recv[0].data(), r.begin[FX_SEGMENTS], r.recv[1].data(),
-                                        r.recv[2].data(), m.total, m.j.heads / m.j.ulysses * m.j.dim);
+        const values group_o = attended(r.part[0], r.begin[FX_SEGMENTS], r.part[1], r.part[2], m.total,
+                                        m.j.heads / m.j.ulysses * m.j.dim, r.recv_row);
         for (buffer &b : r.recv) b.poison(); /* nobody else may write before the next call */
         give_back(group_o);
         dawdle();
         if (m.j.ulysses > 1 || m.j.how != OWN) wait(FX_LATE_OUTPUT);
         dawdle();
+        join();
+        r.staged.poison(),
+            std::fill(kept_o.begin(), kept_o.end(), (uint16_t)POISON); /* nobody reads them any more */
         check_output(kind);
         r.output.poison(); /* read: nobody writes before this rank has put again */
         dawdle();
