@@ -9,31 +9,16 @@
  * - exchanges: in a block, times at which the first transfer begins with none under way; what is under way together has one name
  *   up to its first dot
  * - rows by kernels (`store`, and `wait` for a peer instead of a ticket): what a wait brings is touched by nothing since the last
- *   `give_back`, which told the others that it is free
+ *   `give_back`, or the first copy of the output, which told the others that it is free
+ * - rows by copy engines (`store` on the stream `wire`): from its line to the wait without ticket and peer, in its box, nothing
+ *   writes what it reads
  * - host: the host waits in the box `watch` only
  * - pairs: the sends from a to b are the receives of b from a, in order, in bytes and in name; in each box the stores of a for b
  *   are the bytes that b waits for
  * - end: the ranks, each waiting until all transfers of the ticket have begun on both sides, come to their last lines */
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/trace_lines.h"
 
-enum { RANGES = 23, PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
-
-typedef struct range {
-    bool write;
-    unsigned long long begin, end;
-} range;
-
-typedef struct line {
-    int rank, number, peer, ticket, ranges;
-    int other; /* line of the other side of a transfer, or -1 */
-    bool begun;
-    unsigned long long bytes;
-    char stream[12], kind[12], box[24], what[32];
-    range range[RANGES]; /* without weights */
-} line;
+enum { PENDING = 1 << 16, RANKS = 1024, BOXES = 512 };
 
 static line *lines;
 static int count, room, ranks, findings;
@@ -45,52 +30,7 @@ static void found(const line *l, const char *what, const char *with)
     if (findings <= 40) printf("rank %d line %d: %s%s\n", l->rank, l->number, what, with);
 }
 
-static bool is(const line *l, const char *kind)
-{
-    return !strcmp(l->kind, kind);
-}
-static bool moves(const line *l)
-{
-    return is(l, "send") || is(l, "recv");
-}
-static bool waits_for_stores(const line *l)
-{
-    return is(l, "wait") && l->peer >= 0;
-}
-
 /* ---- reading ---- */
-
-static int number_or_dash(const char *text)
-{
-    return *text == '-' ? -1 : atoi(text);
-}
-
-static bool read_ranges(line *l, char *text)
-{
-    char *next = NULL;
-    for (char *w = strtok_r(text, " \n", &next); w; w = strtok_r(NULL, " \n", &next)) {
-        unsigned long long at, length;
-        char way;
-        if (!strcmp(w, "-") || sscanf(w, "r:weights+%llu", &length) == 1) continue;
-        if (l->ranges == RANGES || sscanf(w, "%c:%llu+%llu", &way, &at, &length) != 3 || !strchr("rw", way))
-            return false;
-        l->range[l->ranges++] = (range){way == 'w', at, at + length};
-    }
-    return true;
-}
-
-static bool read_line(char *text, line *l)
-{
-    char peer[12], ticket[12];
-    int used = 0;
-    *l = (line){.other = -1};
-    const int n = sscanf(text, "%d %d %11s %11s %23s %31s %11s %11s %llu %*s%n", &l->rank, &l->number,
-                         l->stream, l->kind, l->box, l->what, peer, ticket, &l->bytes, &used);
-    if (n != 9 || !used) return false;
-    l->peer = number_or_dash(peer);
-    l->ticket = number_or_dash(ticket);
-    return read_ranges(l, text + used);
-}
 
 static bool read_all(FILE *from)
 {
@@ -116,15 +56,22 @@ static bool read_all(FILE *from)
 
 static void check_line(const line *l)
 {
-    const char *stream = moves(l) ? "wire" : is(l, "host") ? "host" : "compute";
+    const char *stream = moves(l) || copies(l) ? "wire" : is(l, "host") ? "host" : "compute";
     const bool known = moves(l) || is(l, "launch") || is(l, "wait") || is(l, "host") || is(l, "store");
     if (!known || strcmp(l->stream, stream)) found(l, "form: stream and kind do not belong together", "");
-    const bool tells = !strcmp(l->what, "put") || !strcmp(l->what, "give_back"); /* also without rows */
+    const bool tells = !strcmp(l->what, "put") || !strcmp(l->what, "pack") ||
+                       !strcmp(l->what, "give_back"); /* also without rows */
     if (is(l, "launch") && !tells && (!l->ranges || !l->range[0].write))
         found(l, "form: a launch that writes nothing", "");
-    if ((moves(l) || (is(l, "wait") && l->peer < 0)) != (l->ticket > 0)) found(l, "form: ticket", "");
+    if ((moves(l) || (is(l, "wait") && l->peer < 0 && !joins(l))) != (l->ticket > 0))
+        found(l, "form: ticket", "");
     if (!moves(l) && !is(l, "store") && !waits_for_stores(l)) return;
-    if (l->peer < 0 || l->peer >= ranks || l->peer == l->rank) found(l, "form: peer", "");
+    if (l->peer < 0 || l->peer >= ranks || (l->peer == l->rank && !copies(l))) found(l, "form: peer", "");
+    if (copies(l)) {
+        unsigned long long read = 0;
+        for (int i = 0; i < l->ranges; i++) read += l->range[i].end - l->range[i].begin;
+        if (read != l->bytes) found(l, "form: buffers of a copy", "");
+    }
     if (!moves(l)) return;
     if (l->ranges != 1 || l->range[0].end - l->range[0].begin != l->bytes ||
         l->range[0].write != is(l, "recv"))
@@ -147,7 +94,7 @@ static bool split_ranks(void)
 /* ---- buffers and exchanges of one rank ---- */
 
 static const line *pending[PENDING];
-static int under_way;
+static int under_way, transfers; /* all, and those among them with a ticket */
 
 static bool overlap(range a, range b)
 {
@@ -158,21 +105,24 @@ static void check_buffers(const line *l)
 {
     char with[96];
     for (int i = 0; i < l->ranges; i++)
-        for (int p = 0; p < under_way; p++) {
-            const range busy = pending[p]->range[0];
-            if (!overlap(l->range[i], busy) || !(l->range[i].write || busy.write)) continue;
-            snprintf(with, sizeof with, "%s with the %s of line %d, %s", l->what, pending[p]->kind,
-                     pending[p]->number, pending[p]->what);
-            found(l, "buffers: overlap of ", with);
-        }
+        for (int p = 0; p < under_way; p++)
+            for (int k = 0; k < pending[p]->ranges; k++) {
+                const range busy = pending[p]->range[k];
+                if (!overlap(l->range[i], busy) || !(l->range[i].write || busy.write)) continue;
+                snprintf(with, sizeof with, "%s with the %s of line %d, %s", l->what, pending[p]->kind,
+                         pending[p]->number, pending[p]->what);
+                found(l, "buffers: overlap of ", with);
+            }
 }
 
+/* Of a ticket, or (-1) all copies. */
 static void finish_ticket(const line *l)
 {
     int left = 0;
     for (int p = 0; p < under_way; p++)
         if (pending[p]->ticket != l->ticket) pending[left++] = pending[p];
     if (left == under_way) found(l, "buffers: a wait for nothing under way: ", l->what);
+    if (!joins(l)) transfers -= under_way - left;
     under_way = left;
 }
 
@@ -183,6 +133,7 @@ static void check_stored(int i)
     for (int k = i - 1; k >= first[lines[i].rank]; k--) {
         const line *l = &lines[k];
         if (is(l, "launch") && !strcmp(l->what, "give_back")) return;
+        if (copies(l) && !strcmp(l->what, "out")) return;
         if (!is(l, "launch") && !moves(l)) continue;
         for (int a = 0; a < l->ranges; a++)
             for (int b = 0; b < lines[i].ranges; b++) {
@@ -200,14 +151,19 @@ static bool same_head(const char *a, const char *b)
     return n == strcspn(b, ".") && !strncmp(a, b, n);
 }
 
+static void keep(const line *l)
+{
+    if (under_way == PENDING) exit(2);
+    pending[under_way++] = l;
+}
+
 /* Begins; returns whether it is the first of an exchange. */
 static bool begin_transfer(const line *l)
 {
-    const bool alone = !under_way;
+    const bool alone = !transfers++;
     if (!alone && !same_head(pending[0]->what, l->what))
         found(l, "exchanges: begins while another is under way: ", l->what);
-    if (under_way == PENDING) exit(2);
-    pending[under_way++] = l;
+    keep(l);
     return alone;
 }
 
@@ -232,7 +188,7 @@ static void close_box(const line *l, const box *b)
     char with[96];
     const int want = b->name[0] == 'd' ? want_double : want_single;
     if (under_way) found(l, "buffers: not waited for at the end of ", b->name);
-    under_way = 0;
+    under_way = transfers = 0;
     if (!is_block(b->name)) {
         if (b->exchanges) found(l, "exchanges: outside of a block, in ", b->name);
         return;
@@ -249,7 +205,7 @@ static void close_box(const line *l, const box *b)
 static int walk_rank(int rank, box *all)
 {
     int n = 0;
-    under_way = 0;
+    under_way = transfers = 0;
     for (int i = first[rank]; i < first[rank + 1]; i++) {
         const line *l = &lines[i];
         if (!n || strcmp(all[n - 1].name, l->box)) {
@@ -261,6 +217,7 @@ static int walk_rank(int rank, box *all)
         check_buffers(l);
         all[n - 1].launches += is(l, "launch");
         if (moves(l)) all[n - 1].exchanges += begin_transfer(l);
+        if (copies(l)) keep(l);
         if (is(l, "wait") && l->peer < 0) finish_ticket(l);
         if (waits_for_stores(l)) {
             const line *last = all[n - 1].last;
@@ -329,6 +286,7 @@ static void check_stores(void)
     for (int i = 0; i < count; i++) {
         const line *l = &lines[i];
         const bool store = is(l, "store");
+        if (store && l->peer == l->rank) continue; /* own rows: joined */
         if (!store && !waits_for_stores(l)) continue;
         if (bytes_of(store ? l->rank : l->peer, store ? l->peer : l->rank, "store", l) !=
             bytes_of(store ? l->peer : l->rank, store ? l->rank : l->peer, "wait", l))
