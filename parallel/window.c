@@ -258,6 +258,6 @@ fx_status fx_exchange_window_collect(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_collect(ex);
     FX_TRY(fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT, false));
-    return ex->copies ? fx_window_join(ex->be)
-                      : FX_OK; /* own rows of the output, and what is sent may be overwritten */
+    /* own rows of the output are here, and what was sent may be overwritten */
+    return ex->copies ? fx_window_join(ex->be) : FX_OK;
 }

@@ -163,6 +163,13 @@ by_every_exchange() {
     done
     picture launched_lsa "$ranks" --exchange lsa --no-graphs
     same capture_lsa one_rank launched_lsa
+    # by copy engines beside the MLP; the demo model's rows are few
+    export FLUXPAR_COPIES=1
+    picture copies "$ranks" --ring 1 --exchange lsa
+    same same_copies one_rank copies
+    picture copies_launched "$ranks" --ring 1 --exchange lsa --no-graphs
+    same same_copies_launched one_rank copies_launched
+    unset FLUXPAR_COPIES
     LIMIT=120 on "$ranks" hops "$fluxpar" selftest -m "$root/launch/demo/model" --backend "$backend" --ulysses 1 --ring "$ranks" --exact off \
         "${short[@]+"${short[@]}"}"
     # the demo model's heads are too small for cuDNN's fused kernels: parts into f32, as rings merge them, at FLUX's own width
