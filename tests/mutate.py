@@ -115,6 +115,7 @@ LEFT_OUT = [
     ("kernels/cpu/copy.c", r"piece|32768|one long run", "how a long run is cut for threads"),
     ("kernels/cpu/vae_rows.c", r"8192 /|LANES", "how finely work is dealt to threads, channels side by side"),
     ("kernels/cuda/*", r"THREADS, 0,|, 1, 0, |CTAS", "shared memory that nobody uses; how finely work is dealt to a device"),
+    ("kernels/cuda/*", r"\+ (THREADS|per_cta|[A-Z_]+) - 1\) /", "a CTA more, which finds nothing to do"),
     ("kernels/cuda/scatter.cu", r"turn|TURN", "which rank is stored to first"),
     ("runtime/text/clip_normalize.c", r"int state", "only read where clusters are asked for"),
     ("kernels/cpu/softmax*", r"base = top", "any finite number will do: the sums are 0"),
