@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Pictures (SVG) of result files; no third-party package.
-  plot.py scaling  RESULT.json OUT.svg    speedup over ranks by picture size, with the ideal line (of bench/scaling.sh)
+  plot.py scaling  RESULT.json OUT.svg    speedup over ranks by picture size and in groups, with the ideal line (of scaling.sh)
   plot.py stages   RESULT.json OUT.svg    where a picture's time goes on each mesh, stacked (of scaling.sh or fluxpar bench)
   plot.py ablation RESULT.json OUT.svg    seconds per picture, one optimisation after the other (of bench/ablation.sh)
   plot.py all [FOLDER]                    of all result files of a folder (bench/results): KIND-of-RESULT.svg beside them
@@ -65,7 +65,9 @@ def scaling(result):
     runs = result["strong"]
     most = max(r["ranks"] for run in runs for r in run["rows"])
     top = max([most] + [r["speedup"] or 0 for run in runs for r in run["rows"]])
-    pic = Picture(640, 400, "Speedup of a denoise step over ranks", about(runs[0], result))
+    weak = result["weak"][0]["rows"] if result.get("weak") else []
+    top = max([top] + [r["speedup"] for r in weak])
+    pic = Picture(680, 400, "Speedup over ranks: of a denoise step; in groups, of pictures per second", about(runs[0], result))
     left, right, low, high = 60, 470, 340, 50
     x = lambda n: left + (right - left) * (n - 1) / max(most - 1, 1)
     y = lambda s: low - (low - high) * s / top
@@ -85,6 +87,13 @@ def scaling(result):
             pic.dot(x(r["ranks"]), y(r["speedup"]), colour)
         pic.text(right + 16, high + 32 + 20 * i, f"{run['parameters']['width']}x{run['parameters']['height']}: "
                  f"{rows[-1]['speedup']:.2f} x on {rows[-1]['ranks']}", fill=colour)
+    if weak:
+        colour = COLOURS[len(runs) % len(COLOURS)]
+        pic.line([(x(r["ranks"]), y(r["speedup"])) for r in weak], colour, 2, "2,3")
+        for r in weak:
+            pic.dot(x(r["ranks"]), y(r["speedup"]), colour)
+        pic.text(right + 16, high + 32 + 20 * len(runs), f"a picture per group: {weak[-1]['speedup']:.2f} x on {weak[-1]['ranks']}",
+                 fill=colour)
     return pic
 
 
