@@ -30,6 +30,7 @@ typedef struct fx_bench_row {
     fx_model_facts facts;
     char backend[192], exchange[96];
     fx_layout_kind layout;                /* the one used */
+    int kept_texts;                       /* runs that found the prompt encoded: none should */
     int runs, steps;                      /* runs done so far */
     double *image, *text, *denoise, *vae; /* [runs] */
     double *exposed; /* [runs] per step, mean over ranks; NaN where the host does not wait */

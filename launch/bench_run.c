@@ -165,6 +165,7 @@ static void take_times(fx_bench_row *row, const fx_result *r)
     double waits = 0;
     for (int k = 0; k < row->of->ranks; k++) waits += r->rank[k].denoise_wait_s;
     row->image[i] = r->time.total;
+    row->kept_texts += r->text_kept;
     row->text[i] = r->time.text;
     row->denoise[i] = r->time.denoise;
     row->vae[i] = r->time.vae;
@@ -177,6 +178,7 @@ static fx_status open_pipeline(turn *t)
 {
     fx_bench_row *row = t->row;
     fx_pipeline_options p = fx_recipe_pipeline(&row->of->used);
+    p.text_bytes = 0; /* each picture encodes its text */
     p.progress = on_progress;
     p.progress_ctx = t;
     const double begin = fx_now_s();

@@ -195,11 +195,12 @@ static json_t *row_json(const fx_bench *b, const fx_bench_row *r)
                   "comm_ms", real(f.comm * 1e3), "exposed_ms", real(f.exposed * 1e3), "image_s",
                   real(f.image), "text_s", real(f.text), "denoise_s", real(f.denoise), "vae_s", real(f.vae),
                   "speedup", real(f.speedup), "efficiency", real(f.efficiency), "load_s", r->load);
-    json_t *rest = json_pack(
-        "{s:I, s:I, s:I, s:I, s:i, s:o, s:b, s:o}", "weight_bytes", (json_int_t)r->weights, "arena_bytes",
-        (json_int_t)r->arena, "process_peak_bytes", (json_int_t)r->process, "sent_bytes", (json_int_t)r->sent,
-        "diff", r->diff, "bad_bytes", f.bad < 0 ? json_null() : json_integer((json_int_t)f.bad), "wrong",
-        fx_bench_wrong(r), "samples", samples_of(r));
+    json_t *rest =
+        json_pack("{s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:b, s:o}", "weight_bytes", (json_int_t)r->weights,
+                  "arena_bytes", (json_int_t)r->arena, "process_peak_bytes", (json_int_t)r->process,
+                  "sent_bytes", (json_int_t)r->sent, "diff", r->diff, "kept_texts", r->kept_texts,
+                  "bad_bytes", f.bad < 0 ? json_null() : json_integer((json_int_t)f.bad), "wrong",
+                  fx_bench_wrong(r), "samples", samples_of(r));
     if (row && more && rest && !json_object_update(row, more) && !json_object_update(row, rest)) {
         json_decref(more);
         json_decref(rest);
