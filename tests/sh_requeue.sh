@@ -157,14 +157,14 @@ dropped 138 SIGUSR1
 
 if [ -n "${FX_LONG:-}" ]; then
     what="SIGUSR1, a picture that can"
-    start 1 middle --grace 60
+    start 1 middle --grace 600
     kill -USR1 $pid
     ended 20000
     finished 138
 fi
 
 what="SIGTERM without a launcher"
-start 1 middle --grace 60
+start 1 middle --grace 600
 kill -TERM $pid
 ended 20000
 finished 143
@@ -178,7 +178,7 @@ if [ -n "${FX_LONG:-}" ]; then
 fi
 
 what="SIGUSR1 and then SIGTERM"
-start 1 middle --grace 60
+start 1 middle --grace 600
 kill -USR1 $pid
 sleep 0.1
 kill -TERM $pid
@@ -228,13 +228,13 @@ if ! has_mpi; then
 fi
 
 what="SIGTERM to mpirun, 2 ranks" # it kills them a second later
-start 2 long --grace 60
+start 2 long --grace 86400
 kill -TERM $pid
 ended 1500
 dropped '1|143' SIGTERM
 
 what="SIGUSR1 to mpirun, 2 ranks" # which passes it on
-start 2 middle --grace 60
+start 2 middle --grace 600
 kill -USR1 $pid
 ended 30000
 finished 138
