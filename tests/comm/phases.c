@@ -54,8 +54,32 @@ static void test_culprit(fx_comm *c)
     fx_comm_close(&sub);
 }
 
+/* A failed vote can be forgiven on the communicator on which it was held; another's is not agreed on here. */
+static void test_forgiven(fx_comm *c)
+{
+    fx_comm *sub;
+    const bool alone = fx_comm_size(c) == 1;
+    T_OK(fx_comm_split(c, 0, fx_comm_rank(c), &sub));
+    fx_comm_forgive(c);
+    T_CHECK(fx_comm_agreed(c) == alone && fx_comm_culprit(c) == -1, "culprit %d", fx_comm_culprit(c));
+    T_CHECK(fx_comm_vote(sub, FX_FAIL(FX_EFORMAT, "some"), NULL) == FX_EFORMAT, "%s", fx_error());
+    T_CHECK(fx_comm_agreed(sub) && fx_comm_agreed(c) == alone, "a vote on another communicator");
+    fx_comm_forgive(sub);
+    T_CHECK(fx_comm_agreed(sub) == alone, "not forgiven");
+    const fx_status mine = fx_comm_rank(c) == 0 ? FX_FAIL(FX_ENOMEM, "the first") : FX_OK;
+    T_CHECK(fx_comm_vote(c, mine, NULL) == FX_ENOMEM, "%s", fx_error());
+    T_CHECK(fx_comm_agreed(c) && fx_comm_agreed(sub) == alone && fx_comm_culprit(c) == 0, "not agreed on");
+    T_OK(fx_comm_vote(c, FX_OK, NULL));
+    T_CHECK(fx_comm_agreed(c) && fx_comm_culprit(c) == 0, "forgotten by a vote that went well");
+    fx_comm_forgive(c);
+    T_OK(fx_comm_vote(c, FX_OK, NULL));
+    T_CHECK(fx_comm_agreed(c) == alone && fx_comm_culprit(c) == -1, "not forgiven");
+    fx_comm_close(&sub);
+}
+
 void comm_test_phases(fx_comm *c)
 {
     test_phase(c);
     test_culprit(c);
+    test_forgiven(c);
 }
