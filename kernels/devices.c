@@ -12,14 +12,20 @@ int fx_device_visible(void)
     return c ? c->visible() : -1;
 }
 
-fx_status fx_device_card_of(int device, fx_device_card *out)
+int fx_device_ordinal(int nth)
+{
+    const fx_device_calls *c = fx_device_calls_built();
+    return c ? c->ordinal(nth) : nth;
+}
+
+fx_status fx_device_card_of(int device, fx_device_facts *out)
 {
     const fx_device_calls *c = fx_device_calls_built();
     memset(out, 0, sizeof *out); /* padding too: it travels */
     return c ? c->card(device, out) : FX_FAIL(FX_EDEVICE, "%s", none);
 }
 
-void fx_device_health_of(const fx_device_card *card, fx_device_health *out)
+void fx_device_health_of(const fx_device_facts *card, fx_device_health *out)
 {
     const fx_device_calls *c = fx_device_calls_built();
     memset(out, 0, sizeof *out);
@@ -31,7 +37,7 @@ void fx_device_health_of(const fx_device_card *card, fx_device_health *out)
         snprintf(out->fault, sizeof out->fault, "%s", none);
 }
 
-fx_device_link_kind fx_device_link(const fx_device_card *from, const fx_device_card *to)
+fx_device_link_kind fx_device_link(const fx_device_facts *from, const fx_device_facts *to)
 {
     const fx_device_calls *c = fx_device_calls_built();
     if (from->uuid[0] && !strcmp(from->uuid, to->uuid)) return FX_LINK_SELF;

@@ -12,14 +12,14 @@ extern "C" {
 #endif
 
 /* From the CUDA runtime, which makes no context for it. */
-typedef struct fx_device_card {
+typedef struct fx_device_facts {
     int32_t ordinal, visible; /* its number among those that the process sees; how many those are */
     int32_t major, minor, processors;
     int32_t driver, runtime; /* 13000: CUDA 13.0; the newest that the driver knows, and the linked one */
     uint64_t total_bytes;
     char name[64], uuid[44], pci[20]; /* "GPU-...", "0000:1b:00.0" */
     char fault[256];                  /* why a backend cannot open it (architecture); "": it can */
-} fx_device_card;
+} fx_device_facts;
 
 enum { FX_FABRIC_UNKNOWN = -1, FX_FABRIC_NONE, FX_FABRIC_NOT_STARTED, FX_FABRIC_IN_PROGRESS, FX_FABRIC_DONE };
 
@@ -50,9 +50,11 @@ typedef struct fx_device_ping {
 
 /* Devices that the process sees, supported or not; 0: none (why: fx_error); -1: no such backend is built in. */
 int fx_device_visible(void);
-fx_status fx_device_card_of(int device, fx_device_card *);
-void fx_device_health_of(const fx_device_card *, fx_device_health *);
-fx_device_link_kind fx_device_link(const fx_device_card *from, const fx_device_card *to);
+/* The number of what "cuda:N" opens: the Nth that this build has code for. With fewer than that, N. */
+int fx_device_ordinal(int nth);
+fx_status fx_device_card_of(int device, fx_device_facts *);
+void fx_device_health_of(const fx_device_facts *, fx_device_health *);
+fx_device_link_kind fx_device_link(const fx_device_facts *from, const fx_device_facts *to);
 /* Copies `bytes` from one device's memory into another's, looks at every byte there, and times some copies more. Makes contexts
  * on both; FX_EDEVICE: a call failed. A copy that does not end within deadline_s leaves the process unable to use the device. */
 fx_status fx_device_ping_pair(int from, int to, size_t bytes, double deadline_s, fx_device_ping *);
@@ -62,9 +64,10 @@ void fx_device_ping_close(void);
 /* What a device backend brings for the calls above; NULL: none is built in (registry.c). */
 typedef struct fx_device_calls {
     int (*visible)(void);
-    fx_status (*card)(int device, fx_device_card *);
-    void (*health)(const fx_device_card *, fx_device_health *);
-    fx_device_link_kind (*link)(const fx_device_card *, const fx_device_card *);
+    int (*ordinal)(int nth);
+    fx_status (*card)(int device, fx_device_facts *);
+    void (*health)(const fx_device_facts *, fx_device_health *);
+    fx_device_link_kind (*link)(const fx_device_facts *, const fx_device_facts *);
     fx_status (*ping)(int from, int to, size_t bytes, double deadline_s, fx_device_ping *);
     void (*ping_close)(void);
 } fx_device_calls;

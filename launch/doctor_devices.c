@@ -10,7 +10,7 @@ enum { PING_BYTES = 16 << 20 };
 
 static void ping_node(int visible, double seconds, fx_node_pings *out)
 {
-    fx_device_card card[FX_PINGS];
+    fx_device_facts card[FX_PINGS];
     const int n = visible < FX_PINGS ? visible : FX_PINGS;
     for (int d = 0; d < n; d++)
         if (fx_device_card_of(d, &card[d]) != FX_OK) {

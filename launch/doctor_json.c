@@ -42,7 +42,7 @@ static json_t *health_json(const fx_device_health *h)
 static json_t *device_json(const fx_doctor *d, int r)
 {
     const fx_surround *me = &d->place.of[r];
-    const fx_device_card *c = &me->card;
+    const fx_device_facts *c = &me->card;
     json_t *o = json_object();
     if (!d->devices) {
         json_decref(o);

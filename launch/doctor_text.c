@@ -33,7 +33,7 @@ static void print_node(const fx_doctor *d, int r)
 static void print_device(const fx_doctor *d, int r)
 {
     const fx_surround *me = &d->place.of[r];
-    const fx_device_card *c = &me->card;
+    const fx_device_facts *c = &me->card;
     static const char *const fabric[] = {"none", "not started", "in progress", "complete"};
     if (!c->uuid[0]) {
         printf("device   rank %d: none: %s\n", r, me->device_fault);

@@ -267,7 +267,7 @@ static void judge_own_devices(const fx_scene *s, int first, fx_findings *out)
 static void judge_mixture(const fx_scene *s, fx_findings *out)
 {
     for (int r = 1; r < s->ranks; r++) {
-        const fx_device_card *a = &s->of[0].card, *b = &s->of[r].card;
+        const fx_device_facts *a = &s->of[0].card, *b = &s->of[r].card;
         if (a->name[0] && b->name[0] && strcmp(a->name, b->name)) {
             fx_find(out, FX_FOUND_WARNING, FX_EDEVICE, "devices",
                     "rank 0 has a %s and rank %d a %s\nthe slowest sets the pace, and their bits may "

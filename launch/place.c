@@ -62,7 +62,7 @@ static links links_of(const fx_scene *s, int first)
     links l = {FX_LINK_NVLINK, FX_LINK_SELF};
     for (int a = 0; a < s->ranks; a++)
         for (int b = 0; b < s->ranks; b++) {
-            const fx_device_card *x = &s->of[a].card, *y = &s->of[b].card;
+            const fx_device_facts *x = &s->of[a].card, *y = &s->of[b].card;
             if (a == b || strcmp(s->of[a].host, s->of[first].host) ||
                 strcmp(s->of[b].host, s->of[first].host))
                 continue;
@@ -130,7 +130,7 @@ void fx_place_close(fx_place *p)
 static void devices_text(const fx_place *p, int first, char *out, size_t size)
 {
     const fx_surround *me = &p->of[first];
-    static const char *const link[] = {"", "through host memory", "peer access", "NVLink"};
+    static const char *const link[] = {"none, one device", "through host memory", "peer access", "NVLink"};
     out[0] = 0;
     if (!p->scene.devices) {
         snprintf(out, size, "computed on the CPU%s", me->local_ranks > 1 ? "; link shared memory" : "");

@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "kernels/ops.h"
 #include "runtime/core/clock.h"
 
 static const char *process_env(const char *name)
@@ -299,7 +300,8 @@ static void look_device(const fx_roots *r, int device, fx_surround *s)
     s->imex = imex_channels(r);
     if (s->visible == 0) put_text(s->device_fault, sizeof s->device_fault, fx_error());
     if (s->visible <= 0) return;
-    if (fx_device_card_of(device % s->visible, &s->card) != FX_OK) {
+    const int usable = fx_device_count();
+    if (fx_device_card_of(fx_device_ordinal(usable > 0 ? device % usable : 0), &s->card) != FX_OK) {
         put_text(s->device_fault, sizeof s->device_fault, fx_error());
         return;
     }

@@ -37,13 +37,13 @@ typedef struct fx_surround {
     char settings[160];     /* variables that slow NCCL down or change its ways, as NAME=VALUE, by blanks */
     char interface[48];     /* NCCL_SOCKET_IFNAME, "" */
     char openmp[64];        /* the variable by which the user places threads, "" */
-    fx_device_card card;    /* of the device this rank takes; visible <= 0: empty */
+    fx_device_facts card;   /* of the device this rank takes; visible <= 0: empty */
     char device_fault[256]; /* why there is none */
 } fx_surround;
 
 /* $FLUXPAR_ROOT as the folder (tests), the process's environment. */
 fx_roots fx_roots_default(void);
-/* device: number of the one this rank takes among those it sees (modulo); < 0: not asked for. */
+/* device: number of the rank on its node, which takes the device of that number among the usable ones; < 0: not asked for. */
 void fx_surround_look(const fx_roots *, int device, fx_surround *out);
 
 /* Cores in a list like "0-3,8": how many; 0 for what is none. */

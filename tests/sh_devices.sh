@@ -60,4 +60,64 @@ else
     with "Old:80" fx "${picture[@]}"
     refused 4 'Old has compute capability 8\.0' "auto where nothing else is built in"
 fi
+
+# ---- doctor ----
+
+with "Old:80,H100:90" fx doctor
+check "doctor: a device that answers no call: exit 1" rc_is 1
+check "doctor: the card of the usable one" prints '^device +rank 0: H100, 9\.0, .*, 1 of 2 seen'
+with "" fx doctor
+check "doctor without a device: exit 0" rc_is 0
+[ $has_cpu = 0 ] || check "doctor without a device: says so" prints '^note +devices: no GPU is seen'
+with "" fx doctor --backend cuda
+check "doctor --backend cuda without a device: exit 1" rc_is 1
+check "doctor --backend cuda without a device: found" prints '^failure +devices: rank 0 has no device on '
+
+compile() { "${CC:-cc}" -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -shared -fPIC -isystem "$include" "$@" "$tests_dir/cuda/works.c" 2>"$err"; }
+mkdir driver
+if ! compile -o works.so || ! compile -DNVML -o driver/libnvidia-ml.so.1; then
+    fail "tests/cuda/works.c compiles"
+    finish
+fi
+# copying DEVICES VARIABLES... -- COMMAND...: on a machine with so many devices whose copies work, and a driver's library
+copying() {
+    local set=(FX_DEVICES="$1" LD_PRELOAD="$work/works.so" LD_LIBRARY_PATH="$work/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+    shift
+    while [ "$1" != -- ]; do
+        set+=("$1")
+        shift
+    done
+    shift
+    rc=0
+    env "${set[@]}" timeout -k 5 60 "$@" >"$out" 2>"$err" || rc=$?
+}
+copying 3 X=1 -- "$fluxpar" doctor
+check "doctor, three devices: exit 0" rc_is 0
+check "doctor, three devices: card and driver" prints '^device +rank 0: Made-up GPU, 9\.0, 80\.0 GiB, .*PCI 0000:1b:00\.0, .*driver 580\.95\.05, 18 of 18 NVLinks up, fabric complete, clique 7, IMEX channels 0'
+check "doctor, three devices: six copies over NVLink" same "$(grep -oE '[0-9.]+ nvlink' "$out" | wc -l)" 6
+check "doctor, three devices: nothing found" prints '^verdict +ok: 0 failures, 0 warnings'
+copying 2 FX_COPIES=wrong -- "$fluxpar" doctor
+check "a wrong byte: exit 1" rc_is 1
+check "a wrong byte: found" prints '^failure +link: device 0 to device 1 of [^ ]+: 1 of 16777216 bytes are wrong'
+check "a wrong byte: of no other copy" same "$(grep -c 'bytes are wrong' "$out")" 1
+copying 2 FX_COPIES=hang -- "$fluxpar" doctor
+check "a copy that does not end: exit 1" rc_is 1
+check "a copy that does not end: found" prints 'a copy from device 0 to device 1 did not end within 10 s'
+copying 2 FX_COPIES=apart LD_LIBRARY_PATH= -- "$fluxpar" doctor
+check "devices apart, no driver's library: a warning" prints '^warning +link: device 0 of [^ ]+ does not reach the memory of device 1 \(2 such pairs\)'
+check "devices apart, no driver's library: a note" prints '^note +devices: of the devices of [^ ]+ only CUDA tells'
+copying 2 FX_FABRIC=2 FX_OTHERS=1 -- "$fluxpar" doctor --json
+check "fabric in progress: exit 1" rc_is 1
+check "fabric in progress: found" prints "is not registered with NVLink's fabric \(in progress\)"
+check "another process on the device: found" prints '18\.0 of 80\.0 GiB are used on the device of rank 0 \([^)]+\), by process 8123'
+if has_mpi; then
+    one=(mpirun "${mpi_flags[@]}" -np 2 "$fluxpar" generate -m "$model" -p x -S 1 --backend cuda -f -o x.png)
+    rm -f x.png
+    copying 1 CUDA_VISIBLE_DEVICES=0 -- "${one[@]}"
+    refused 4 'ranks 0 and 1 both use GPU-01000000-0000-00 \(Made-up GPU\) of .*2 ranks run there and see 1 device; CUDA_VISIBLE_DEVICES=0; start one rank per device' "two ranks on a device"
+    check "two ranks on a device: no picture" no_file x.png
+    copying 2 FX_LINKS=17 -- mpirun "${mpi_flags[@]}" -np 2 "$fluxpar" doctor --json
+    check "a link that is down: found" prints 'the device of rank 1 \([^)]+\) has 17 of 18 NVLinks up, others have 18'
+    check "rows that do not open are a finding: exit 1" rc_is 1
+fi
 finish

@@ -32,7 +32,7 @@ static void put_uuid(const struct cudaDeviceProp *prop, char out[44])
     }
 }
 
-static fx_status card_of(int device, fx_device_card *c)
+static fx_status card_of(int device, fx_device_facts *c)
 {
     struct cudaDeviceProp prop;
     int driver = 0, runtime = 0;
@@ -55,7 +55,7 @@ static fx_status card_of(int device, fx_device_card *c)
     return FX_OK;
 }
 
-static fx_device_link_kind link_of(const fx_device_card *from, const fx_device_card *to)
+static fx_device_link_kind link_of(const fx_device_facts *from, const fx_device_facts *to)
 {
     int can = 0;
     if (fx_cuda_nvlink(from, to)) return FX_LINK_NVLINK;
@@ -189,6 +189,7 @@ static void ping_close(void)
 }
 
 const fx_device_calls fx_cuda_device_calls = {.visible = visible,
+                                              .ordinal = fx_cuda_ordinal,
                                               .card = card_of,
                                               .health = fx_cuda_health,
                                               .link = link_of,

@@ -62,6 +62,7 @@ static inline fx_cuda *fx_cuda_of(const fx_backend *be)
 
 /* FX_EDEVICE: fx_cuda_open would refuse it, and why. */
 fx_status fx_cuda_usable(int device);
+int fx_cuda_ordinal(int nth); /* of devices that there is code for */
 fx_status fx_cuda_failed(const char *what, const char *why);
 #define FX_CUDA(call)                                                                                        \
     do {                                                                                                     \

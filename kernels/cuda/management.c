@@ -77,7 +77,7 @@ static const char *opened(void)
     return lib.fault;
 }
 
-static bool device_of(const fx_device_card *card, nvml_device *out)
+static bool device_of(const fx_device_facts *card, nvml_device *out)
 {
     *out = NULL;
     return !*opened() && card->uuid[0] && lib.by_uuid(card->uuid, out) == NVML_OK;
@@ -116,7 +116,7 @@ static void put_processes(nvml_device d, fx_device_health *h)
         if (list[i].pid != (unsigned)getpid()) h->first_process = (int)list[i].pid;
 }
 
-void fx_cuda_health(const fx_device_card *card, fx_device_health *h)
+void fx_cuda_health(const fx_device_facts *card, fx_device_health *h)
 {
     nvml_device d;
     nvml_memory m;
@@ -132,7 +132,7 @@ void fx_cuda_health(const fx_device_card *card, fx_device_health *h)
     put_processes(d, h);
 }
 
-bool fx_cuda_nvlink(const fx_device_card *a, const fx_device_card *b)
+bool fx_cuda_nvlink(const fx_device_facts *a, const fx_device_facts *b)
 {
     nvml_device x, y;
     int status = -1;

@@ -6,8 +6,8 @@
 #include "kernels/devices.h"
 #include <stdbool.h>
 
-void fx_cuda_health(const fx_device_card *, fx_device_health *);
+void fx_cuda_health(const fx_device_facts *, fx_device_health *);
 /* NVLink joins the two; false also where nobody knows. */
-bool fx_cuda_nvlink(const fx_device_card *a, const fx_device_card *b);
+bool fx_cuda_nvlink(const fx_device_facts *a, const fx_device_facts *b);
 
 #endif

@@ -216,7 +216,7 @@ int fx_cuda_devices(void)
 }
 
 /* Beside devices that this build has no code for; with fewer than that, the number as it is: check_device says why not. */
-static int ordinal_of(int nth)
+int fx_cuda_ordinal(int nth)
 {
     struct cudaDeviceProp prop;
     int count = 0, usable = 0;
@@ -252,7 +252,7 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
     *out = NULL;
     FX_CHECK(dtype == FX_BF16, FX_EINVAL, "the cuda backend computes in bf16; not in %s",
              fx_dtype_name(dtype));
-    device = ordinal_of(device);
+    device = fx_cuda_ordinal(device);
     FX_TRY(check_device(device, &prop));
     fx_backend *be = calloc(1, sizeof *be);
     fx_cuda *c = calloc(1, sizeof *c);
