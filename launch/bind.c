@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <hwloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What is needed of the topology and no more: it is quick then. NULL: hwloc could not read it. */
 static hwloc_topology_t open_topology(void)
 {
     hwloc_topology_t t;
+    setenv("HWLOC_HIDE_ERRORS", "2",
+           0); /* it would print a page about firmware that describes the machine wrongly */
     if (hwloc_topology_init(&t)) return NULL;
     hwloc_topology_set_all_types_filter(t, HWLOC_TYPE_FILTER_KEEP_NONE);
     hwloc_topology_set_type_filter(t, HWLOC_OBJ_CORE, HWLOC_TYPE_FILTER_KEEP_ALL);

@@ -1,7 +1,8 @@
-/* Devices that are not there and whose copies work, for `fluxpar doctor` (tests/sh_devices.sh): loaded before CUDA's runtime, it
- * lists FX_DEVICES of them, keeps their memory in the host's and copies at once. FX_COPIES="wrong": a byte of what goes from device
- * 0 to 1 is changed; "hang": that copy does not end; "apart": no device reaches another's memory. Compiled with -DNVML it is the
- * driver's management library of the same devices: FX_FABRIC=state, FX_LINKS=links that are up on the last device. */
+/* Devices that are not there and whose copies work, for `fluxpar doctor` (tests/sh_devices.sh): loaded before CUDA's runtime,
+ * it lists FX_DEVICES of them, keeps their memory in the host's and copies at once. FX_COPIES="wrong": a byte of what goes from
+ * device 0 to 1 is changed; "hang": that copy does not end; "apart": no device reaches another's memory. Compiled with -DNVML it
+ * is the driver's management library of the same devices: FX_FABRIC=state, FX_LINKS=links that are up on the last device,
+ * FX_OTHERS=1: somebody else's process. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
