@@ -13,15 +13,15 @@
  *                                                  than one: inside a group the block's output says the same
  * Whoever has put a block has read the output of the one before: a rank that has waited for rows may give back.
  *
- * In one group (ranks = ulysses) the same rows may go by copy engines, beside what else the stream has to do. A rank does so or not
- * in each block as it likes: the others cannot tell.
+ * In one group (ranks = ulysses) the same rows may go by copy engines, beside what else the stream has to do. A rank does so or
+ * not in each block as it likes: the others cannot tell.
  *
  *   pack   send   [..]   wait(rows, copies)   [attention]   send   [..]   wait(output)   join   [it is read]
  *
  * Own rows of q, k and v are placed by pack, the others' come into memory of this rank, laid out like theirs; own rows of the
  * output are one more copy. A copy cannot count: behind the rows for a rank goes a copy of a word of this rank's state into the
- * counter there, and the word is written before (pack: TOLD_ROWS, wait: TOLD_OUTPUT). After a wait in vain it stays as it was:
- * copies go on, but nobody is told. */
+ * counter there, and the word is written before (pack: TOLD_ROWS, wait: TOLD_OUTPUT). After a wait in vain it is what was told
+ * before: copies go on, but nobody hears anything new. */
 #ifndef FX_KERNELS_WINDOW_H
 #define FX_KERNELS_WINDOW_H
 
@@ -35,7 +35,8 @@ enum { FX_WINDOW_Q, FX_WINDOW_K, FX_WINDOW_V, FX_WINDOW_PARTS };
 enum { FX_WINDOW_RUNS = 3 };     /* runs of rows that one put brings: segments */
 enum { FX_WINDOW_STATE = 32 };   /* 32-bit words of a rank's own */
 enum { FX_WINDOW_COUNTERS = 3 }; /* 32-bit words per pair of ranks */
-/* Words of state that copies bring to the others: into word (FX_LATE_ROWS or FX_LATE_OUTPUT - 1) * ranks + me of their counters. */
+/* Words of state that copies bring to the others: into word (FX_LATE_ROWS or FX_LATE_OUTPUT - 1) * ranks + me of their
+ * counters. */
 enum { FX_WINDOW_TOLD_ROWS = 30, FX_WINDOW_TOLD_OUTPUT };
 /* What a wait is for; what a rank was late with. */
 enum { FX_LATE_ROWS = 1, FX_LATE_FREE, FX_LATE_OUTPUT };

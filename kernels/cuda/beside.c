@@ -1,6 +1,6 @@
 /* Copies to other ranks by copy engines, beside the kernels of the backend's stream (kernels/window.h: send, join): a second
- * stream that begins after an event of the first, and that the first waits for at the join. While recording, the same calls make a
- * branch of the graph, so only what a capture allows is used, and a branch must be joined before the recording ends. Called
+ * stream that begins after an event of the first, and that the first waits for at the join. While recording, the same calls make
+ * a branch of the graph, so only what a capture allows is used, and a branch must be joined before the recording ends. Called
  * through kernels/registry.c by parallel/window.c. */
 #include "kernels/cuda/internal.h"
 

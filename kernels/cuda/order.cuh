@@ -13,7 +13,8 @@ enum { THREADS = 128 };    /* of a CTA */
 enum { SHARED_WORDS = 4 }; /* at the beginning of its shared memory; the first is used */
 /* Counters that rank r keeps here, one word per rank, in the order of FX_LATE_*. */
 enum counter { ROWS, FREED, OUTPUT };
-/* Words of this rank's own: blocks that it has given back (by copies: whose rows have come), a wait was in vain; a ticket per kernel. */
+/* Words of this rank's own: blocks that it has given back (by copies: whose rows have come), a wait was in vain; a ticket per
+ * kernel. */
 enum word { BLOCKS, FAILED, PUT_TICKET, RETURN_TICKET, WORDS };
 static_assert((int)WORDS <= (int)FX_WINDOW_TOLD_ROWS && (int)FX_WINDOW_TOLD_OUTPUT < (int)FX_WINDOW_STATE &&
                   (int)OUTPUT + 1 == (int)FX_WINDOW_COUNTERS,
