@@ -20,6 +20,10 @@ int fx_comm_size(const fx_comm *c)
 {
     return c->size;
 }
+int fx_comm_job_rank(const fx_comm *c, int rank)
+{
+    return c->world[rank];
+}
 
 /* ---- making and closing ---- */
 
@@ -51,7 +55,7 @@ fx_status fx_comm_new(const fx_comm_ops *ops, fx_comm *parent, void *transport, 
     if (!parent) {
         f->transport = transport;
         f->ops = ops;
-        f->culprit = -1;
+        f->culprit = f->blamed = -1;
     }
     *c = (fx_comm){
         .ops = ops, .family = f, .rank = rank, .size = size, .id = id, .world = world, .list = list};
@@ -105,44 +109,6 @@ fx_status fx_comm_scratch(fx_comm *c, size_t bytes, void **out)
     }
     *out = c->scratch;
     return FX_OK;
-}
-
-/* ---- settings and statistics, shared by a communicator and its splits ---- */
-
-void fx_comm_set_timeout(fx_comm *c, double seconds)
-{
-    c->family->timeout_s = seconds;
-}
-void fx_comm_set_phase(fx_comm *c, const char *phase)
-{
-    fx_comm_family *f = c->family;
-    snprintf(f->phase, sizeof f->phase, "%s", phase ? phase : "");
-    f->phase_length = (int)strlen(f->phase);
-    if (f->on_phase) f->on_phase(f->phase, true);
-}
-void fx_comm_set_part(fx_comm *c, const char *part)
-{
-    fx_comm_family *f = c->family;
-    char *end = f->phase + f->phase_length;
-    snprintf(end, sizeof f->phase - (size_t)f->phase_length, "%s%s", part ? ", " : "", part ? part : "");
-    if (f->on_phase) f->on_phase(f->phase, false);
-}
-void fx_comm_on_phase(fx_comm *c, void (*call)(const char *phase, bool whole))
-{
-    c->family->on_phase = call;
-}
-
-int fx_comm_culprit(const fx_comm *c)
-{
-    return c->family->culprit;
-}
-fx_comm_stats fx_comm_statistics(const fx_comm *c)
-{
-    return c->family->stats;
-}
-void fx_comm_reset_statistics(fx_comm *c)
-{
-    c->family->stats = (fx_comm_stats){0};
 }
 
 /* ---- transfers ---- */
@@ -324,15 +290,36 @@ static fx_status wait_loop(fx_comm *c, int slot, double grace_s)
     return FX_OK;
 }
 
+static fx_status check_ticket(const fx_comm *c, fx_ticket t)
+{
+    FX_CHECK(t.slot < FX_COMM_SLOTS && c->slot[t.slot].busy && c->slot[t.slot].generation == t.generation,
+             FX_EINVAL, "wait: ticket %d was waited for already", t.slot);
+    return FX_OK;
+}
+
+fx_status fx_comm_poll(fx_comm *c, fx_ticket *t, bool *done)
+{
+    int left = 0;
+    *done = false;
+    if (c->family->failed != FX_OK) return c->family->failed;
+    if (t->slot >= 0) {
+        FX_TRY(check_ticket(c, *t));
+        FX_TRY(stick(c, look(c, t->slot, &left)));
+        if (left) return FX_OK;
+        c->slot[t->slot].busy = false;
+        *t = (fx_ticket){-1, 0};
+    }
+    *done = true;
+    return FX_OK;
+}
+
 fx_status fx_comm_wait_grace(fx_comm *c, fx_ticket *t, double grace_s)
 {
     const fx_ticket ticket = *t;
     *t = (fx_ticket){-1, 0};
     if (c->family->failed != FX_OK) return c->family->failed;
     if (ticket.slot < 0) return FX_OK;
-    FX_CHECK(ticket.slot < FX_COMM_SLOTS && c->slot[ticket.slot].busy &&
-                 c->slot[ticket.slot].generation == ticket.generation,
-             FX_EINVAL, "wait: ticket %d was waited for already", ticket.slot);
+    FX_TRY(check_ticket(c, ticket));
     FX_TRY(stick(c, wait_loop(c, ticket.slot, grace_s)));
     c->slot[ticket.slot].busy = false;
     return FX_OK;

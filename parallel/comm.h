@@ -48,10 +48,14 @@ typedef struct fx_comm_stats {
 
 int fx_comm_rank(const fx_comm *);
 int fx_comm_size(const fx_comm *);
+int fx_comm_job_rank(const fx_comm *, int rank); /* its number in the whole job */
+double fx_comm_timeout(const fx_comm *);         /* seconds, <= 0: none */
 
 fx_status fx_comm_transfer(fx_comm *, int sends, const fx_xfer send[], int recvs, const fx_xfer recv[],
                            fx_ticket *out);
 fx_status fx_comm_wait(fx_comm *, fx_ticket *); /* clears it; none pending is FX_OK */
+/* Looks once, without waiting; *done: it has arrived, and the ticket is cleared. */
+fx_status fx_comm_poll(fx_comm *, fx_ticket *, bool *done);
 /* What the next transfer brings ("in.k.image"), for those who watch a plan (comm_plan.h); kept by address. */
 void fx_comm_label(fx_comm *, const char *what);
 fx_status fx_comm_progress(fx_comm *); /* lets transfers move during long compute; cheap */
@@ -98,6 +102,8 @@ int fx_comm_culprit(const fx_comm *);
  * together, after fx_comm_forgive. Otherwise a failure is this rank's own. */
 bool fx_comm_agreed(const fx_comm *);
 void fx_comm_forgive(fx_comm *);
+/* The same of the last failed vote of any split: rank in the whole job, -1: none. */
+int fx_comm_blamed(const fx_comm *);
 fx_comm_stats fx_comm_statistics(const fx_comm *);
 void fx_comm_reset_statistics(fx_comm *);
 void fx_comm_close(fx_comm **);

@@ -167,6 +167,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
     void *mem;
     if (culprit) *culprit = mine == FX_OK ? -1 : c->rank;
     if (c->size == 1 && c->id == 0 && mine != FX_OK) c->family->culprit = c->rank;
+    if (c->size == 1 && mine != FX_OK) c->family->blamed = c->world[0];
     if (c->size == 1) return mine;
     if (c->ops->dry) {
         c->ops->collective(c, "vote", sizeof own);
@@ -180,6 +181,7 @@ fx_status fx_comm_vote(fx_comm *c, fx_status mine, int *culprit)
         if (all[r].status == FX_OK) continue;
         const fx_status st = (fx_status)all[r].status;
         if (culprit) *culprit = r;
+        c->family->blamed = c->world[r];
         if (c->id == 0) c->family->culprit = r; /* a vote of some ranks is not yet one of all */
         c->agreed = true;
         if (st == FX_ESIGNAL && !fx_stop_signal()) fx_stop_request(all[r].stop_signal);

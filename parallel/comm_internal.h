@@ -19,6 +19,7 @@ typedef struct fx_comm_family {
     int phase_length; /* without its part */
     void (*on_phase)(const char *, bool whole);
     int culprit;      /* of the last failed vote, in the root's ranks; -1 none */
+    int blamed;       /* the same, of the root or a split */
     double timeout_s; /* <= 0: wait for ever */
     fx_comm_stats stats;
     fx_status failed;              /* sticky: the first failure of any wait or transport call */
