@@ -204,9 +204,11 @@ static const fx_comm_ops rows_ops = {.name = "nccl",
                                      .copy = rows_copy,
                                      .drain = rows_drain};
 
-static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
+/* whole: NULL, or c is of some of its ranks. */
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want, const fx_comm *whole)
 {
     bool alone;
+    const fx_open_way *of_all = whole && whole->rows ? &transport_of(whole->rows)->way : NULL;
     t->be = be;
     t->compute = fx_device_stream(be);
     fx_status st = make_events(t);
@@ -218,7 +220,7 @@ static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire wa
     setenv("NCCL_NVLS_ENABLE", "0", 1);
     FX_TRY(fx_cards_check(c, &alone));
     FX_TRY(fx_comm_vote(c, start_nccl(c, t), NULL));
-    FX_TRY(fx_reach_open(c, t->nccl, want, alone, t->compute, t->wire, &t->way));
+    FX_TRY(fx_reach_open(c, t->nccl, want, alone, of_all, t->compute, t->wire, &t->way));
     if (t->way.kernels) c->rows->reach = fx_peers_reach(t->way.peers);
     return FX_OK;
 }
@@ -247,6 +249,20 @@ fx_status fx_comm_take_rows(fx_comm *c, fx_backend *be, size_t *bytes, void **ou
     rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
     FX_TRY(fx_reach_take(t ? &t->way : NULL, c, be, bytes, out));
     return fx_comm_register_rows(c, *out);
+}
+
+fx_status fx_comm_share_rows(fx_comm *c, void *base, size_t bytes)
+{
+    rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
+    if (t && t->way.windows) FX_TRY(fx_windows_lend(t->way.windows, base, bytes));
+    return fx_comm_register_rows(c, base);
+}
+
+void fx_comm_unshare_rows(fx_comm *c, void *base)
+{
+    rows_transport *t = c->rows ? transport_of(c->rows) : NULL;
+    fx_comm_forget_rows(c);
+    if (t && t->way.windows) fx_windows_give(t->way.windows, base);
 }
 
 void fx_comm_give_rows(fx_comm *c, fx_backend *be, void *data)
@@ -292,10 +308,10 @@ const char *fx_comm_rows_text(const fx_comm *c)
     return "";
 }
 
-static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want)
+static fx_status start(fx_comm *c, rows_transport *t, fx_backend *be, fx_wire want, const fx_comm *whole)
 {
     t->be = be;
-    (void)want;
+    (void)want, (void)whole;
     FX_CHECK(c->size == 1, FX_EDEVICE,
              "%d ranks were started and this build has no NCCL to join their devices; build with NCCL "
              "(-DFX_NCCL_ROOT=DIR), start one rank, or use --backend cpu",
@@ -312,6 +328,17 @@ fx_status fx_comm_register_rows(fx_comm *c, void *base)
 void fx_comm_forget_rows(fx_comm *c)
 {
     (void)c;
+}
+
+fx_status fx_comm_share_rows(fx_comm *c, void *base, size_t bytes)
+{
+    (void)c, (void)base, (void)bytes;
+    return FX_OK;
+}
+
+void fx_comm_unshare_rows(fx_comm *c, void *base)
+{
+    (void)c, (void)base;
 }
 
 fx_status fx_comm_take_rows(fx_comm *c, fx_backend *be, size_t *bytes, void **out)
@@ -343,6 +370,11 @@ void fx_comm_close_rows(fx_comm *c)
 
 fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be, fx_wire want)
 {
+    return fx_comm_open_team_rows(c, be, want, NULL);
+}
+
+fx_status fx_comm_open_team_rows(fx_comm *c, fx_backend *be, fx_wire want, const fx_comm *whole)
+{
     if (!fx_on_device(be) || c->rows) return FX_OK;
     rows_transport *t = calloc(1, sizeof *t);
     int *world = malloc((size_t)c->size * sizeof *world);
@@ -356,7 +388,7 @@ fx_status fx_comm_open_rows(fx_comm *c, fx_backend *be, fx_wire want)
         return st;
     }
     c->rows->transport = t;
-    st = start(c, t, be, want);
+    st = start(c, t, be, want, whole);
     if (st) fx_comm_close_rows(c);
     return st;
 }

@@ -14,6 +14,9 @@ extern "C" {
  * fx_comm_close_rows or fx_comm_close. FX_ECOMM: NCCL failed or a rank did not come within the deadline; FX_EDEVICE: built
  * without NCCL, two ranks share a device, or what was named is not possible. */
 fx_status fx_comm_open_rows(fx_comm *comm, fx_backend *be, fx_wire want);
+/* The same for some ranks of `whole`, which has its own. Their way is decided anew, but memory is that of whole's
+ * (fx_comm_take_rows): windows where whole has them, else CUDA's handles or NCCL. Collective over comm. */
+fx_status fx_comm_open_team_rows(fx_comm *comm, fx_backend *be, fx_wire want, const fx_comm *whole);
 /* "peer copies", "peer stores", both also with "NCCL windows", or "NCCL" and why it is not one of these; "" where rows are in
  * host memory or there is one rank. Lives as long as the rows' communicator. */
 const char *fx_comm_rows_text(const fx_comm *comm);
@@ -28,6 +31,10 @@ void fx_comm_forget_rows(fx_comm *comm);
  * FX_ENOMEM: need and free. */
 fx_status fx_comm_take_rows(fx_comm *comm, fx_backend *, size_t *bytes, void **out);
 void fx_comm_give_rows(fx_comm *comm, fx_backend *, void *data); /* collective; NULL: nothing */
+/* What was taken for all ranks, for some of them too, over their own communicator. Collective over comm, and so is the end,
+ * which comes before it is given back. */
+fx_status fx_comm_share_rows(fx_comm *comm, void *base, size_t bytes);
+void fx_comm_unshare_rows(fx_comm *comm, void *base);
 const char *fx_nccl_describe(void); /* "NCCL 2.28.9", "NCCL 2.27.7, no windows" or "no NCCL" */
 
 #ifdef __cplusplus

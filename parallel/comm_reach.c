@@ -46,13 +46,22 @@ static fx_status try_way(search *s, fx_open_way *w, fx_way *way)
     return FX_OK;
 }
 
-fx_status fx_reach_open(fx_comm *host, struct ncclComm *nccl, fx_wire want, bool alone, void *compute,
-                        void *wire, fx_open_way *out)
+/* Memory that others took is a window, which CUDA's handles do not know, or it is none. */
+static void follow(search *s, const fx_open_way *of_all)
+{
+    s->facts.force_windows = of_all->windows != NULL;
+    s->asked = !of_all->windows;
+    if (!of_all->windows) s->facts.no_windows = "the memory of all ranks is no window of NCCL";
+}
+
+fx_status fx_reach_open(fx_comm *host, struct ncclComm *nccl, fx_wire want, bool alone,
+                        const fx_open_way *of_all, void *compute, void *wire, fx_open_way *out)
 {
     search s = {.host = host, .nccl = nccl, .compute = compute, .wire = wire};
     fx_way way = FX_WAY_NCCL;
     s.facts = (fx_way_facts){.want = want, .ranks = fx_comm_size(host)};
     if (want != FX_WIRE_NCCL) FX_TRY(learn(host, alone, &s.facts));
+    if (of_all && want != FX_WIRE_NCCL) follow(&s, of_all);
     while (want != FX_WIRE_NCCL && !out->peers) {
         FX_TRY(try_way(&s, out, &way));
         if (way == FX_WAY_NCCL) break;

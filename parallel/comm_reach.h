@@ -19,10 +19,12 @@ typedef struct fx_open_way {
     char text[FX_WAY_TEXT + 32]; /* the way, and why no better one */
 } fx_open_way;
 
-/* Collective over host, whose ranks are those of the NCCL communicator. alone: from fx_cards_check. compute, wire: cudaStream_t
- * of ops and of transfers. FX_EDEVICE: what is wanted is not possible here. *out holds what was opened also after a failure. */
-fx_status fx_reach_open(fx_comm *host, struct ncclComm *, fx_wire want, bool alone, void *compute, void *wire,
-                        fx_open_way *out);
+/* Collective over host, whose ranks are those of the NCCL communicator. alone: from fx_cards_check. of_all: NULL, or the way of a
+ * communicator that these ranks are a part of, and whose memory they use: windows if it has windows, else none. compute, wire:
+ * cudaStream_t of ops and of transfers. FX_EDEVICE: what is wanted is not possible here. *out holds what was opened also after a
+ * failure. */
+fx_status fx_reach_open(fx_comm *host, struct ncclComm *, fx_wire want, bool alone, const fx_open_way *of_all,
+                        void *compute, void *wire, fx_open_way *out);
 void fx_reach_close(fx_open_way *);
 /* Memory that rows may be written into, once it is registered (fx_peers_register). Collective over host; *bytes becomes what is
  * taken: with windows as much on every rank as on the one that needs most. way NULL: one rank. FX_ENOMEM: need and free. */

@@ -17,6 +17,7 @@ typedef struct block {
     void *data; /* NULL: an empty place */
     size_t bytes;
     ncclWindow_t window; /* NULL: not mapped */
+    bool lent;           /* another's memory */
 } block;
 
 struct fx_windows {
@@ -157,8 +158,16 @@ void fx_windows_give(fx_windows *w, void *data)
     block *b = data ? find(w, data) : NULL;
     if (!b || w->host->family->failed != FX_OK) return;
     fx_windows_unmap(w, data);
-    (void)ncclMemFree(data);
-    *b = (block){NULL, 0, NULL};
+    if (!b->lent) (void)ncclMemFree(data);
+    *b = (block){NULL, 0, NULL, false};
+}
+
+fx_status fx_windows_lend(fx_windows *w, void *data, size_t bytes)
+{
+    block *b = find(w, NULL);
+    FX_CHECK(b, FX_EINVAL, "windows: %d blocks are taken", BLOCKS); /* on all ranks */
+    *b = (block){data, bytes, NULL, true};
+    return FX_OK;
 }
 
 bool fx_windows_took(fx_windows *w, const void *data)
@@ -226,6 +235,12 @@ fx_status fx_windows_take(fx_windows *w, size_t *bytes, void **out)
 void fx_windows_give(fx_windows *w, void *data)
 {
     (void)w, (void)data;
+}
+
+fx_status fx_windows_lend(fx_windows *w, void *data, size_t bytes)
+{
+    (void)w, (void)data, (void)bytes;
+    return FX_FAIL(FX_EDEVICE, "this build has no windows of NCCL");
 }
 
 bool fx_windows_took(fx_windows *w, const void *data)

@@ -24,6 +24,8 @@ void fx_windows_close(fx_windows **);
 /* Collective: *bytes becomes what every rank takes. FX_ENOMEM: need and free. */
 fx_status fx_windows_take(fx_windows *, size_t *bytes, void **out);
 void fx_windows_give(fx_windows *, void *block);
+/* A block that another communicator with all these ranks took, to be mapped here too; given back, it stays the other's. */
+fx_status fx_windows_lend(fx_windows *, void *block, size_t bytes);
 bool fx_windows_took(fx_windows *, const void *block);
 /* at[r]: rank r's block as this rank's device reaches it; its own is `block`. Collective. */
 fx_status fx_windows_map(fx_windows *, void *block, void **at);

@@ -1,165 +1,24 @@
 /* START HERE. Prompt -> tokens -> text vectors -> noise -> denoise steps -> pixels, on one screen: generate().
- * What depends on the picture's size (buffers, plan, row layout) is in sizes.c and session.c; on the model in model.c. */
+ * What depends on the picture's size (buffers, plan, row layout) is in sizes.c and session.c; on the model in model.c; opening
+ * and closing are in pipeline_open.c. */
 #include "runtime/pipeline.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/comm_nccl.h"
-#include "parallel/cores.h"
-#include "parallel/node_share.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
 #include "runtime/dump.h"
-#include "runtime/gallery.h"
+#include "runtime/pipeline_internal.h"
 #include "runtime/replay.h"
 #include "runtime/request.h"
-#include "runtime/sizes.h"
-#include "runtime/text/kept.h"
 #include "runtime/watch.h"
-
-struct fx_pipeline {
-    fx_pipeline_options opt;
-    fx_comm *comm; /* borrowed */
-    fx_backend *be;
-    fx_share share;
-    fx_model model;
-    fx_model_facts facts;
-    double load_s;
-    fx_sizes sizes;
-    fx_gallery gallery;
-    fx_text_ids ids;
-    fx_text_kept *kept; /* embedded prompts */
-    bool text_kept;     /* that of the current picture was among them */
-    uint8_t *rgb;       /* rank 0: a picture of the open size */
-    size_t rgb_bytes;
-    fx_rank_report *reports;
-};
-
-/* ---- opening ---- */
-
-typedef struct load_progress {
-    const fx_pipeline_options *opt;
-    double begin_s;
-} load_progress;
-
-static void on_load(void *ctx, size_t done, size_t total)
-{
-    const load_progress *l = ctx;
-    if (l->opt->progress)
-        l->opt->progress(l->opt->progress_ctx, FX_PHASE_LOAD, done, total, fx_now_s() - l->begin_s);
-}
 
 static void on_phase(const fx_pipeline *p, fx_phase phase, size_t done, size_t total, double begin_s)
 {
     if (p->opt.progress) p->opt.progress(p->opt.progress_ctx, phase, done, total, fx_now_s() - begin_s);
 }
-
-static void fill_facts(fx_pipeline *p, const fx_mesh *mesh)
-{
-    const fx_model *m = &p->model;
-    fx_model_facts *f = &p->facts;
-    fx_request_facts(m, f);
-    f->mesh = *mesh;
-    f->layout = p->opt.layout;
-    f->threads = p->be->threads;
-    f->exact = fx_comm_size(p->comm) == 1 ||
-               (p->be->rows_exact && (mesh->ring == 1 || p->opt.exact != FX_EXACT_OFF));
-    f->backend = fx_backend_describe(p->be);
-}
-
-/* Ranks of a node take its devices in order. */
-static fx_status open_backend(fx_pipeline *p)
-{
-    char name[32];
-    const int devices = strcmp(p->opt.backend, "cuda") ? 0 : fx_device_count();
-    snprintf(name, sizeof name, "cuda:%d", devices > 0 ? p->share.local_rank % devices : 0);
-    return fx_backend_open(devices > 0 ? name : p->opt.backend, p->opt.dtype, p->opt.threads, &p->be);
-}
-
-static fx_status open_model(fx_pipeline *p)
-{
-    fx_mesh mesh;
-    FX_TRY(open_backend(p));
-    FX_CHECK(p->opt.exact != FX_EXACT_ON || p->be->rows_exact || fx_comm_size(p->comm) == 1, FX_EINVAL,
-             "the %s backend does not keep rows' bits; on %d ranks the picture would not be that of one; use "
-             "--backend cpu, or --exact auto",
-             p->be->ops->name, fx_comm_size(p->comm));
-    FX_TRY(fx_model_open(p->opt.model, p->be, &p->share, &p->model));
-    FX_TRY(fx_mesh_make(fx_comm_size(p->comm), (int)p->model.dit_config.heads, p->opt.ulysses, p->opt.ring,
-                        &mesh));
-    fill_facts(p, &mesh);
-    return FX_OK;
-}
-
-static fx_status open_records(fx_pipeline *p)
-{
-    p->reports = calloc((size_t)fx_comm_size(p->comm), sizeof *p->reports);
-    FX_CHECK(p->reports, FX_ENOMEM, "no memory for the report");
-    return fx_text_kept_open(p->opt.text_bytes, &p->kept);
-}
-
-fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pipeline **out)
-{
-    const double begin_s = fx_now_s();
-    fx_status st;
-    fx_pipeline *p = calloc(1, sizeof *p);
-    *out = NULL;
-    FX_CHECK(p, FX_ENOMEM, "no memory for a pipeline");
-    p->opt = *opt;
-    p->comm = comm;
-    load_progress progress = {&p->opt, begin_s};
-    fx_comm_set_phase(comm, "load");
-    FX_TRY_OUT(fx_cores_threads(comm, opt->threads, &p->opt.threads));
-    FX_TRY_OUT(fx_node_share_open(comm, &p->share));
-    FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
-    FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
-    p->facts.exchange = fx_comm_rows_text(comm);
-    FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, comm, on_load, &progress), NULL));
-    FX_TRY_OUT(fx_comm_vote(comm, open_records(p), NULL));
-    p->sizes = (fx_sizes){.model = &p->model,
-                          .be = p->be,
-                          .comm = comm,
-                          .share = &p->share,
-                          .opt = {p->facts.mesh, opt->layout, opt->exact, opt->dtype, false, NULL},
-                          .record = opt->record};
-    p->load_s = fx_now_s() - begin_s;
-    *out = p;
-    return FX_OK;
-out:
-    fx_pipeline_close(&p);
-    return st;
-}
-
-const fx_model_facts *fx_pipeline_facts(const fx_pipeline *p)
-{
-    return &p->facts;
-}
-
-fx_status fx_pipeline_complete(const fx_pipeline *p, fx_request *r)
-{
-    return fx_request_complete(&p->facts, r);
-}
-
-void fx_pipeline_close(fx_pipeline **pp)
-{
-    fx_pipeline *p = *pp;
-    if (!p) return;
-    fx_sizes_close(&p->sizes);
-    free(p->rgb);
-    fx_text_ids_free(&p->ids);
-    fx_text_kept_close(&p->kept);
-    fx_model_close(&p->model);
-    fx_node_share_close(&p->share);
-    fx_comm_close_rows(p->comm);
-    fx_backend_close(&p->be);
-    free(p->reports);
-    free(p);
-    *pp = NULL;
-}
-
-/* ---- one picture ---- */
 
 static fx_size size_of(const fx_request *r)
 {
@@ -288,7 +147,9 @@ static fx_status fill_result(fx_pipeline *p, const double mark_s[4], double deno
     FX_TRY(gather_reports(p, denoise_wait_s));
     *out = (fx_result){.width = s->size.width,
                        .height = s->size.height,
-                       .rgb = p->rgb,
+                       .rgb = fx_comm_rank(p->comm) ? NULL : p->rgb,
+                       .first = fx_comm_job_rank(p->comm, 0),
+                       .ranks = fx_comm_size(p->comm),
                        .rank = p->reports,
                        .cut = p->ids.cut,
                        .text_kept = p->text_kept};
@@ -327,6 +188,29 @@ static fx_status generate(fx_pipeline *p, const fx_request *request, bool with_d
     return FX_OK;
 }
 
+/* Requests to be planned -> their sizes, defaults filled in. */
+static fx_status sizes_of(const fx_pipeline *p, const fx_request *requests, int n, fx_request r[],
+                          fx_size size[])
+{
+    FX_CHECK(n <= FX_WARM_MOST, FX_EINVAL, "%d sizes to warm up; at most %d", n, FX_WARM_MOST);
+    for (int i = 0; i < n; i++) {
+        r[i] = requests[i];
+        r[i].dump_dir = NULL, r[i].onlooker = NULL;
+        FX_TRY(fx_pipeline_complete(p, &r[i]));
+        size[i] = size_of(&r[i]);
+    }
+    return FX_OK;
+}
+
+fx_status fx_pipeline_reserve(fx_pipeline *p, const fx_request *requests, int n)
+{
+    fx_request r[FX_WARM_MOST];
+    fx_size size[FX_WARM_MOST];
+    fx_comm_set_phase(p->sizes.whole, "plan");
+    FX_TRY(fx_comm_vote(p->sizes.whole, sizes_of(p, requests, n, r, size), NULL));
+    return fx_sizes_reserve(&p->sizes, size, n);
+}
+
 /* Text, one step that runs and one that is recorded, and the decoder. */
 static fx_status warm_up(fx_pipeline *p, const fx_request *r)
 {
@@ -337,24 +221,31 @@ static fx_status warm_up(fx_pipeline *p, const fx_request *r)
     return decode(p);
 }
 
+/* All teams of a width at the same time. */
+static fx_status warm_up_teams(fx_pipeline *p, const fx_request r[], int n)
+{
+    for (int t = p->sizes.teams - 1; t >= 0; t--) {
+        FX_TRY(fx_pipeline_select(p, p->sizes.team[t].groups));
+        fx_status st = FX_OK;
+        for (int i = 0; !st && i < n; i++) st = warm_up(p, &r[i]);
+        FX_TRY(fx_comm_vote(p->sizes.whole, st, NULL));
+    }
+    return FX_OK;
+}
+
 fx_status fx_pipeline_warm_up(fx_pipeline *p, const fx_request *requests, int n)
 {
     const fx_progress progress = p->opt.progress;
+    const int groups = p->sizes.now->groups;
     fx_request r[FX_WARM_MOST];
-    fx_status st =
-        n > FX_WARM_MOST ? FX_FAIL(FX_EINVAL, "%d sizes to warm up; at most %d", n, FX_WARM_MOST) : FX_OK;
-    FX_TRY(fx_comm_vote(p->comm, st, NULL));
-    fx_comm_set_phase(p->comm, "warm-up");
-    for (int i = 0; i < n; i++) {
-        r[i] = requests[i];
-        r[i].dump_dir = NULL, r[i].onlooker = NULL;
-        FX_TRY(fx_comm_vote(p->comm, fx_pipeline_complete(p, &r[i]), NULL));
-        FX_TRY(fx_sizes_plan(&p->sizes, size_of(&r[i])));
-    }
+    fx_size size[FX_WARM_MOST];
+    fx_comm_set_phase(p->sizes.whole, "warm-up");
+    FX_TRY(fx_comm_vote(p->sizes.whole, sizes_of(p, requests, n, r, size), NULL));
+    FX_TRY(fx_sizes_reserve(&p->sizes, size, n));
     p->opt.progress = NULL; /* no phase of a picture */
-    for (int i = 0; !st && i < n; i++) st = warm_up(p, &r[i]);
+    const fx_status st = warm_up_teams(p, r, n);
     p->opt.progress = progress;
-    return st;
+    return st ? st : fx_pipeline_select(p, groups);
 }
 
 /* A picture that failed leaves what it had taken of its size's memory taken. */

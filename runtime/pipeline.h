@@ -14,7 +14,11 @@
  *   fx_comm_finish(&comm);
  *
  * Every call is collective: all ranks of `comm` make it with equal arguments, and all get the same status (the error text
- * of the failing rank is on every rank). */
+ * of the failing rank is on every rank).
+ *
+ * Groups of ranks can make different pictures at the same time (options.groups): weights are there once, and each rank is in
+ * one team of each width. fx_pipeline_select says which; from then on complete, generate and denoise_only are collective
+ * over that team alone. */
 #ifndef FX_PIPELINE_H
 #define FX_PIPELINE_H
 
@@ -38,7 +42,9 @@ typedef struct fx_pipeline_options {
     const char *backend; /* "auto" "cpu" "onednn" "ref" "guard" (kernels/ops.h) */
     fx_dtype dtype;      /* FX_BF16 or FX_F32 */
     int threads; /* per rank; 0 = automatic: max(1, allowed cores / ranks of the node that share them) */
-    int ulysses, ring; /* 0 = automatic */
+    int groups;  /* 0 or 1: all ranks make one picture; else a divisor of the ranks (parallel/groups.h) */
+    int at_once; /* groups that are used, a divisor of groups; 0: all. Teams: this number and all its divisors */
+    int ulysses, ring; /* of one of `groups` groups; 0 = automatic */
     fx_layout_kind layout;
     fx_exact exact;
     fx_wire exchange;  /* between devices (parallel/comm.h) */
@@ -94,9 +100,11 @@ typedef struct fx_rank_report {
 
 typedef struct fx_result {
     int width, height;
-    const uint8_t *rgb; /* [height, width, 3] on rank 0, else NULL; valid until the next generate or close */
+    const uint8_t
+        *rgb; /* [height, width, 3] on the team's rank 0, else NULL; valid until the next generate or close */
     fx_timings time;
-    const fx_rank_report *rank; /* [ranks] on rank 0 */
+    int first, ranks;           /* the team: its first rank in the job, how many */
+    const fx_rank_report *rank; /* [ranks] on its rank 0 */
     const char *cut;            /* words of the prompt that T5 truncation cut, or NULL */
     bool text_kept;             /* the embedded prompt was there from an earlier picture */
 } fx_result;
@@ -110,12 +118,12 @@ typedef struct fx_model_facts {
     int t5_len;        /* default = longest */
     bool guidance;     /* has a guidance embedding */
     int heads, double_blocks, single_blocks;
-    uint64_t hash;     /* of the checkpoint's headers and samples */
-    double parameters; /* of all components */
-    fx_mesh mesh;
+    uint64_t hash;         /* of the checkpoint's headers and samples */
+    double parameters;     /* of all components */
+    fx_mesh mesh;          /* of the team that is selected */
     fx_layout_kind layout; /* as asked; the one used by a request may be chosen by its size */
     bool exact;            /* bytes equal those of one rank */
-    const char *exchange;  /* between devices (fx_comm_rows_text), else "" */
+    const char *exchange;  /* between the team's devices (fx_comm_rows_text), else "" */
     int threads;
     size_t weight_bytes;
     const char *backend; /* description */
@@ -129,11 +137,18 @@ fx_request fx_default_request(const char *prompt);
 /* Reads configs, checks every shape, loads the weights. Errors: FX_EINVAL mesh, FX_EFORMAT/FX_EREAD model, FX_ENOMEM. */
 fx_status fx_pipeline_open(const fx_pipeline_options *, fx_comm *, fx_pipeline **out);
 const fx_model_facts *fx_pipeline_facts(const fx_pipeline *);
+/* From now on this rank makes pictures with its team of so many groups: 1 (after open), options.at_once or a divisor of it. To
+ * be called by all of that team, between pictures. */
+fx_status fx_pipeline_select(fx_pipeline *, int groups);
+fx_comm *fx_pipeline_team(const fx_pipeline *); /* of the team; closed with the pipeline */
+/* Collective over all ranks, whatever is selected: plans pictures of these sizes for every team and takes memory for the largest,
+ * so that no team needs more later (on a device it could not have more). At most FX_WARM_MOST sizes at a time. */
+fx_status fx_pipeline_reserve(fx_pipeline *, const fx_request *, int n);
 /* Fills the defaults in and checks ranges; FX_EINVAL names what is allowed (the nearest two sizes, ...). */
 fx_status fx_pipeline_complete(const fx_pipeline *, fx_request *);
 enum { FX_WARM_MOST = 8 }; /* sizes that are kept at a time */
-/* Makes ready for pictures of these sizes: plans all, takes memory for the largest, and runs the parts of a picture once each, so
- * that the first picture of a size takes as long as the second. n: at most FX_WARM_MOST. */
+/* Collective over all ranks. Makes ready for pictures of these sizes in every team: reserves, and runs the parts of a picture
+ * once each, so that the first picture of a size takes as long as the second. n: at most FX_WARM_MOST. */
 fx_status fx_pipeline_warm_up(fx_pipeline *, const fx_request *, int n);
 /* Plans the memory for this size when it changed, then makes the picture. FX_ENUMERIC: non-finite latents, with step,
  * block and rank. FX_ESIGNAL when the stop flag was raised. After a failure that all ranks agreed on (fx_comm_agreed) other

@@ -16,9 +16,9 @@ static void drop_step(const fx_sizes *z, fx_known_size *k)
 /* The place of a size: its own, an empty one, or that of the size which was not used for the longest time. */
 static fx_known_size *place_of(fx_sizes *z, fx_size size)
 {
-    fx_known_size *oldest = &z->known[0];
+    fx_known_size *oldest = &z->now->known[0];
     for (int i = 0; i < FX_SIZES_KEPT; i++) {
-        fx_known_size *k = &z->known[i];
+        fx_known_size *k = &z->now->known[i];
         if (k->arena_bytes && !memcmp(&k->size, &size, sizeof size)) return k;
         if (k->used < oldest->used) oldest = k;
     }
@@ -33,29 +33,31 @@ static void close_session(fx_sizes *z)
     z->be->arena = NULL;
 }
 
+void fx_sizes_select(fx_sizes *z, fx_team *team)
+{
+    if (z->now != team) close_session(z);
+    z->now = team;
+    z->opt.mesh = team->mesh;
+}
+
 static fx_status plan(fx_sizes *z, fx_size size, fx_known_size **out)
 {
+    const fx_comm *comm = z->now->comm;
     fx_known_size *k = *out = place_of(z, size);
     k->used = ++z->uses;
     if (k->arena_bytes && !memcmp(&k->size, &size, sizeof size)) return FX_OK;
     if (z->open && !memcmp(&k->size, &z->session.size, sizeof size)) close_session(z); /* its record goes */
     drop_step(z, k);
     *k = (fx_known_size){.used = z->uses};
-    FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(z->comm), fx_comm_size(z->comm), &z->opt, size, NULL,
+    FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(comm), fx_comm_size(comm), &z->opt, size, NULL,
                            &k->arena_bytes));
     k->size = size;
     /* a device's memory is where pictures fail to fit: said without -v, before any is taken for them */
-    fx_log(fx_on_device(z->be) && fx_comm_rank(z->comm) == 0 ? FX_LOG_NOTE : FX_LOG_DETAIL,
+    fx_log(fx_on_device(z->be) && fx_comm_rank(z->whole) == 0 ? FX_LOG_NOTE : FX_LOG_DETAIL,
            "memory: %.2f GiB of activations planned for %dx%d, beside %.2f GiB of weights",
            (double)k->arena_bytes / 0x1p30, size.width, size.height,
            (double)fx_store_bytes(z->model->store) / 0x1p30);
     return FX_OK;
-}
-
-fx_status fx_sizes_plan(fx_sizes *z, fx_size size)
-{
-    fx_known_size *k;
-    return fx_comm_vote(z->comm, plan(z, size, &k), NULL);
 }
 
 /* ---- the block ---- */
@@ -63,8 +65,11 @@ fx_status fx_sizes_plan(fx_sizes *z, fx_size size)
 static void release(fx_sizes *z)
 {
     close_session(z);
-    for (int i = 0; i < FX_SIZES_KEPT; i++) drop_step(z, &z->known[i]); /* they name addresses in the block */
-    fx_comm_give_rows(z->comm, z->be, z->on_device);
+    for (int t = 0; t < z->teams; t++)
+        for (int i = 0; i < FX_SIZES_KEPT; i++)
+            drop_step(z, &z->team[t].known[i]); /* they name addresses in the block */
+    for (int t = 1; t < z->teams && z->on_device; t++) fx_comm_unshare_rows(z->team[t].comm, z->on_device);
+    fx_comm_give_rows(z->whole, z->be, z->on_device);
     fx_arena_close(&z->pages);
     z->on_device = z->base = NULL;
     z->capacity = 0;
@@ -99,7 +104,8 @@ static fx_status take_pages(fx_sizes *z, size_t bytes)
 static fx_status take_on_device(fx_sizes *z, size_t need)
 {
     size_t bytes = need;
-    FX_TRY(fx_comm_take_rows(z->comm, z->be, &bytes, &z->on_device));
+    FX_TRY(fx_comm_take_rows(z->whole, z->be, &bytes, &z->on_device));
+    for (int t = 1; t < z->teams; t++) FX_TRY(fx_comm_share_rows(z->team[t].comm, z->on_device, bytes));
     z->base = z->on_device;
     z->capacity = bytes;
     if (bytes > need)
@@ -108,16 +114,69 @@ static fx_status take_on_device(fx_sizes *z, size_t need)
     return FX_OK;
 }
 
-/* The largest need among the known sizes, so that sizes that were planned together take the block once. */
-static fx_status grow(fx_sizes *z)
+/* bytes, or the largest need among the known sizes, so that sizes that were planned together take the block once. */
+static size_t largest(const fx_sizes *z, size_t bytes)
 {
-    size_t bytes = 0;
-    for (int i = 0; i < FX_SIZES_KEPT; i++)
-        if (z->known[i].arena_bytes > bytes) bytes = z->known[i].arena_bytes;
+    for (int t = 0; t < z->teams; t++)
+        for (int i = 0; i < FX_SIZES_KEPT; i++)
+            if (z->team[t].known[i].arena_bytes > bytes) bytes = z->team[t].known[i].arena_bytes;
+    return bytes;
+}
+
+/* Other ranks than the team's write into a device's block as well. */
+static fx_status check_alone(const fx_sizes *z, const fx_comm *comm, size_t bytes)
+{
+    if (!fx_on_device(z->be) || z->teams == 1 || comm == z->whole) return FX_OK;
+    return FX_FAIL(
+        FX_ENOMEM,
+        "a picture needs %.2f GiB on the device and %.2f GiB were taken for all groups; memory that "
+        "ranks of other groups reach cannot grow in one group; name its size with --warmup",
+        (double)bytes / 0x1p30, (double)z->capacity / 0x1p30);
+}
+
+/* Collective over comm: where one of its ranks has too little, all take the block anew, each as much as it needs. */
+static fx_status grow(fx_sizes *z, fx_comm *comm, size_t need)
+{
+    int64_t small = need > z->capacity;
+    FX_TRY(fx_comm_all_reduce_i64(comm, FX_MAX, &small, 1));
+    if (!small) return FX_OK;
+    FX_TRY(fx_comm_vote(comm, check_alone(z, comm, need), NULL));
+    const size_t bytes = largest(z, need);
     release(z);
     if (fx_on_device(z->be)) return take_on_device(z, bytes);
-    FX_TRY(fx_comm_vote(z->comm, check_room(z, bytes), NULL));
-    return fx_comm_vote(z->comm, take_pages(z, bytes), NULL);
+    FX_TRY(fx_comm_vote(comm, check_room(z, bytes), NULL));
+    return fx_comm_vote(comm, take_pages(z, bytes), NULL);
+}
+
+/* After a failure the next request asks for what it needs itself. */
+static fx_status forget_after(fx_sizes *z, fx_status st)
+{
+    for (int t = 0; st && t < z->teams; t++) memset(z->team[t].known, 0, sizeof z->team[t].known);
+    return st;
+}
+
+/* On this rank: the most that a size needs in any team. */
+static fx_status plan_all(fx_sizes *z, const fx_size size[], int n, size_t *bytes)
+{
+    fx_team *const now = z->now;
+    fx_known_size *k;
+    fx_status st = FX_OK;
+    for (int t = 0; t < z->teams; t++) {
+        fx_sizes_select(z, &z->team[t]);
+        for (int i = 0; !st && i < n; i++) {
+            st = plan(z, size[i], &k);
+            if (!st && k->arena_bytes > *bytes) *bytes = k->arena_bytes;
+        }
+    }
+    fx_sizes_select(z, now);
+    return st;
+}
+
+fx_status fx_sizes_reserve(fx_sizes *z, const fx_size size[], int n)
+{
+    size_t bytes = 0;
+    FX_TRY(fx_comm_vote(z->whole, plan_all(z, size, n, &bytes), NULL));
+    return forget_after(z, grow(z, z->whole, bytes));
 }
 
 fx_status fx_sizes_open(fx_sizes *z, fx_size size)
@@ -125,18 +184,15 @@ fx_status fx_sizes_open(fx_sizes *z, fx_size size)
     fx_known_size *k;
     if (z->open && !memcmp(&size, &z->session.size, sizeof size)) return FX_OK;
     close_session(z);
-    FX_TRY(fx_comm_vote(z->comm, plan(z, size, &k), NULL));
-    int64_t small = k->arena_bytes > z->capacity; /* ranks need different amounts, and take theirs together */
-    FX_TRY(fx_comm_all_reduce_i64(z->comm, FX_MAX, &small, 1));
-    const fx_status st = small ? grow(z) : FX_OK;
-    if (st) memset(z->known, 0, sizeof z->known); /* so that the next request asks for what it needs itself */
-    FX_TRY(st);
-    FX_TRY(fx_comm_vote(z->comm, fx_arena_open(z->base, k->arena_bytes, &z->arena), NULL));
+    fx_comm *comm = z->now->comm;
+    FX_TRY(fx_comm_vote(comm, plan(z, size, &k), NULL));
+    FX_TRY(forget_after(z, grow(z, comm, k->arena_bytes)));
+    FX_TRY(fx_comm_vote(comm, fx_arena_open(z->base, k->arena_bytes, &z->arena), NULL));
     z->be->arena = z->arena;
     z->arena_bytes = k->arena_bytes;
     z->opt.step = z->record ? &k->step : NULL;
     z->open = true;
-    return fx_comm_vote(z->comm, fx_session_open(z->model, z->be, z->comm, &z->opt, size, &z->session), NULL);
+    return fx_comm_vote(comm, fx_session_open(z->model, z->be, comm, &z->opt, size, &z->session), NULL);
 }
 
 void fx_sizes_leave(fx_sizes *z)
@@ -146,6 +202,6 @@ void fx_sizes_leave(fx_sizes *z)
 
 void fx_sizes_close(fx_sizes *z)
 {
-    if (z->be) release(z);
-    *z = (fx_sizes){0};
+    if (z->be && z->now) release(z);
+    for (int t = 0; t < z->teams; t++) memset(z->team[t].known, 0, sizeof z->team[t].known);
 }

@@ -61,7 +61,7 @@ static fx_status locate(fx_session *s, int step)
     return FX_FAIL(FX_ENUMERIC,
                    "step %d, block %s, rank %d: %lld values are not finite; no picture is written; "
                    "try --dtype f32, or check the model files",
-                   step + 1, what.name, (int)rank, (long long)what.count);
+                   step + 1, what.name, fx_comm_job_rank(s->comm, (int)rank), (long long)what.count);
 }
 
 /* Waits until the step is over. */
@@ -81,14 +81,20 @@ fx_status fx_watch_step(fx_session *s, int step)
     int64_t bad = 0;
     fx_plan_box(s->be, "watch", -1);
     fx_status st = count_bad(s, step, &bad);
-    int64_t seen[3] = {bad, fx_planning(s->be) ? 0 : fx_stop_signal(), st};
-    FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 3));
+    const bool plan = fx_planning(s->be);
+    int64_t seen[4] = {bad, plan ? 0 : fx_stop_signal(), st, plan ? 0 : fx_stop_wished()};
+    FX_TRY(fx_comm_all_reduce_i64(s->comm, FX_MAX, seen, 4));
     if (seen[2]) return fx_comm_vote(s->comm, st, NULL); /* all get its message */
     if (seen[1]) {
         fx_stop_request((int)seen[1]);
         return FX_FAIL(FX_ESIGNAL, "stopped by signal %d after step %d; no picture is written", (int)seen[1],
                        step + 1);
     }
+    if (seen[3])
+        return fx_comm_vote(s->comm,
+                            FX_FAIL(FX_ESIGNAL, "stopped by signal %d after step %d; no picture is written",
+                                    (int)seen[3], step + 1),
+                            NULL);
     return seen[0] ? fx_comm_vote(s->comm, locate(s, step), NULL) : FX_OK;
 }
 
@@ -104,6 +110,6 @@ fx_status fx_watch_pixels(fx_session *s, fx_tensor pixels)
             FX_ENUMERIC,
             "vae decoder, rank %d: %lld values are not finite; no picture is written; try --dtype f32, "
             "or check the model files",
-            fx_comm_rank(s->comm), (long long)bad);
+            fx_comm_job_rank(s->comm, fx_comm_rank(s->comm)), (long long)bad);
     return fx_comm_vote(s->comm, st, NULL);
 }

@@ -11,7 +11,7 @@
 
 static _Thread_local char message[2048];
 static _Thread_local char where[512];
-static atomic_int stop_signal; /* lock-free, so a signal handler may write it */
+static atomic_int stop_signal, stop_wish; /* lock-free, so a signal handler may write them */
 
 fx_status fx_fail(fx_status code, const char *file, int line, const char *func, const char *fmt, ...)
 {
@@ -67,7 +67,8 @@ int fx_exit_code(fx_status status)
     case FX_EWRITE: return 7;
     case FX_ENOMEM: return 8;
     /* A rank that learnt of the signal from a peer has no number of its own: report the polite one. */
-    case FX_ESIGNAL: return 128 + (fx_stop_signal() ? fx_stop_signal() : SIGTERM);
+    case FX_ESIGNAL:
+        return 128 + (fx_stop_signal() ? fx_stop_signal() : fx_stop_wished() ? fx_stop_wished() : SIGTERM);
     }
     return 4;
 }
@@ -81,4 +82,14 @@ void fx_stop_request(int signal_number)
 int fx_stop_signal(void)
 {
     return atomic_load(&stop_signal);
+}
+
+void fx_stop_wish(int signal_number)
+{
+    atomic_store(&stop_wish, signal_number);
+}
+
+int fx_stop_wished(void)
+{
+    return atomic_load(&stop_wish);
 }

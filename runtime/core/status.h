@@ -38,6 +38,10 @@ int fx_exit_code(fx_status);           /* the documented exit code; FX_ESIGNAL g
 /* The stop flag: set by a signal handler, read between steps and inside every wait. 0 = go on. */
 void fx_stop_request(int signal_number); /* async-signal-safe */
 int fx_stop_signal(void);
+/* A wish to stop a picture at the end of its step, on all ranks that make it (runtime/watch.h); waits do not see it, so that
+ * these ranks can go on with something else. */
+void fx_stop_wish(int signal_number); /* async-signal-safe */
+int fx_stop_wished(void);
 
 #ifdef __clang_analyzer__ /* it does not see that fx_fail returns its first argument, which is never FX_OK */
 #define FX_FAIL(code, ...) (fx_fail((code), __FILE__, __LINE__, __func__, __VA_ARGS__), (code))
