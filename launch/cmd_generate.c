@@ -1,5 +1,5 @@
 /* `fluxpar generate`: arguments that all ranks agree on -> checks that need no weights -> load -> pictures ->
- * files. Every step ends with a vote, so that all ranks go on or all stop. Only rank 0 writes. */
+ * files. Every step ends with a vote, so that all ranks go on or all stop; pictures are made by groups (picture_desk.c). */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -83,6 +83,20 @@ static fx_status prepare(fx_work *j, char **prompt, fx_batch **batch)
 
 /* ---- load ---- */
 
+/* How many groups there may be, and how many there are at the beginning: rank 0 knows how many pictures wait. */
+static fx_status choose_groups(fx_work *j, const fx_batch *batch)
+{
+    FX_TRY(fx_run_vote(j->s, fx_recipe_groups(&j->used, j->s->ranks, &j->groups)));
+    int64_t waiting = batch ? fx_batch_waiting(batch) : j->used.count;
+    FX_TRY(fx_comm_broadcast(j->s->comm, 0, &waiting, sizeof waiting));
+    j->unknown = j->used.batch && !waiting && j->used.groups; /* a pipe: as many as were asked for */
+    j->at_once = j->unknown ? j->groups.groups : 1;
+    if (waiting > 0) j->at_once = fx_groups_next(&j->groups, j->groups.groups, waiting).groups;
+    j->used.groups = j->groups.groups;
+    j->used.merge = j->groups.merge;
+    return FX_OK;
+}
+
 static fx_status same_model(fx_work *j)
 {
     uint64_t hash = j->facts->hash;
@@ -96,18 +110,22 @@ static fx_status same_model(fx_work *j)
     return fx_run_vote(j->s, st);
 }
 
-static fx_status load(fx_work *j)
+static fx_status load(fx_work *j, const fx_batch *batch)
 {
+    FX_TRY(choose_groups(j, batch));
     fx_pipeline_options p = fx_recipe_pipeline(&j->used);
     p.progress = fx_picture_progress;
     p.progress_ctx = j;
+    p.groups = j->groups.groups;
+    p.at_once = j->at_once;
     if (!j->used.batch && !j->used.warmup && j->used.count == 1)
         p.text_bytes = 0; /* its prompt does not come again */
     const double start = fx_now_s();
     FX_TRY(fx_pipeline_open(&p, j->s->comm, &j->pipe));
     j->facts = fx_pipeline_facts(j->pipe);
     j->load_s = fx_now_s() - start;
-    return same_model(j);
+    FX_TRY(same_model(j));
+    return fx_run_vote(j->s, fx_pipeline_select(j->pipe, j->at_once));
 }
 
 /* ---- header and notes ---- */
@@ -120,6 +138,21 @@ static void take_defaults(fx_options *o, const fx_request *r)
     o->steps = r->steps;
     o->guidance = r->guidance < 0 ? 3.5 : r->guidance;
     o->t5_len = r->t5_len;
+}
+
+/* What is decided, and by which threshold. */
+static void print_groups(const fx_work *j)
+{
+    char text[512];
+    const int most = j->groups.groups, width = j->groups.ranks / most;
+    if (most == 1) return;
+    snprintf(text, sizeof text, "up to %d of %d rank%s", most, width, width == 1 ? "" : "s");
+    if (!j->used.batch) fx_groups_text(&j->groups, j->used.count, text, sizeof text);
+    if (j->groups.merge)
+        fx_talk("groups   %s; they merge when fewer than %lld pictures wait", text,
+                (long long)j->groups.merge);
+    else
+        fx_talk("groups   %s; they never merge", text);
 }
 
 static void print_header(const fx_work *j)
@@ -138,6 +171,7 @@ static void print_header(const fx_work *j)
             f->mesh.ulysses, f->mesh.ring, fx_layout_name(f->layout), f->exact ? "exact" : "not exact",
             f->threads, f->threads == 1 ? "" : "s", f->backend, o->dtype,
             f->exchange[0] ? ", exchange by " : "", f->exchange);
+    print_groups(j);
     fx_talk("picture  %lldx%lld, %lld steps%s, %lld text tokens", (long long)o->width, (long long)o->height,
             (long long)o->steps, guidance, (long long)o->t5_len);
 }
@@ -156,17 +190,6 @@ static void print_notes(const fx_work *j)
 
 /* ---- pictures ---- */
 
-static fx_status one_picture(fx_work *j, const fx_request *request)
-{
-    char path[FX_OUTPUTS_MAX];
-    fx_result result = {0};
-    fx_made made;
-    fx_outputs_name(&j->used, j->used.seed, path);
-    fx_talk("seed     %llu", (unsigned long long)j->used.seed);
-    FX_TRY(fx_picture_make(j, &j->used, request, path, &result, &made));
-    return fx_run_vote(j->s, j->s->rank == 0 ? fx_picture_tell(j, &j->used, &result, path, &made) : FX_OK);
-}
-
 static fx_status warm_up(fx_work *j, const fx_request *like)
 {
     fx_request r[FX_WARM_MOST];
@@ -179,16 +202,12 @@ static fx_status warm_up(fx_work *j, const fx_request *like)
     return FX_OK;
 }
 
-static fx_status all_pictures(fx_work *j, fx_request *request)
+/* On devices other ranks reach the memory, so it is taken for all groups before there are pictures. */
+static fx_status reserve(fx_work *j, const fx_request *request)
 {
-    fx_options *o = &j->used;
-    for (int64_t i = 0; i < o->count; i++) {
-        FX_TRY(one_picture(j, request));
-        if (i + 1 < o->count) request->seed = ++o->seed;
-        request->dump_dir = NULL; /* the first picture's tensors only */
-    }
-    if (!o->report) return FX_OK;
-    return fx_run_vote(j->s, j->s->rank == 0 ? fx_report_write(&j->report, o->report) : FX_OK);
+    const bool device = !strcmp(j->used.backend, "cuda");
+    if (j->at_once == 1 || (j->used.batch && !device)) return FX_OK;
+    return fx_pipeline_reserve(j->pipe, request, 1);
 }
 
 static fx_status pictures(fx_work *j, fx_batch *batch)
@@ -201,10 +220,11 @@ static fx_status pictures(fx_work *j, fx_batch *batch)
     print_header(j);
     print_notes(j);
     fx_status st = FX_OK;
-    if (o->report) st = fx_report_open(o, j->facts, j->s->ranks, j->s->nodes, j->load_s, &j->report);
+    if (o->report) st = fx_report_open(o, j->facts, &j->groups, j->s->nodes, j->load_s, &j->report);
     FX_TRY(fx_run_vote(j->s, st));
+    FX_TRY(reserve(j, &request));
     FX_TRY(warm_up(j, &request));
-    return o->batch ? fx_pictures_of_batch(j, batch) : all_pictures(j, &request);
+    return fx_pictures_run(j, batch);
 }
 
 fx_status fx_cmd_generate(fx_run *s, const fx_options *o)
@@ -215,7 +235,7 @@ fx_status fx_cmd_generate(fx_run *s, const fx_options *o)
     fx_progress_open(&j.progress);
     j.progress.brief = o->batch;
     fx_status st = prepare(&j, &prompt, &batch);
-    if (st == FX_OK) st = load(&j);
+    if (st == FX_OK) st = load(&j, batch);
     if (st == FX_OK) st = pictures(&j, batch);
     fx_progress_clear(&j.progress);
     /* After a lost peer nothing collective works any more, and closing is collective. */

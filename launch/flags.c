@@ -1,5 +1,6 @@
 /* The table of flags and the table of subcommands: the only place where a flag is described. */
 #include "launch/options.h"
+#include "parallel/groups.h"
 
 /* Flags of what is computed belong to the commands that compute, those of its shape to plan as well; those of files to
  * generate alone. */
@@ -68,6 +69,12 @@ const fx_flag fx_flags[] = {
         ONE_MESH, false),
     INT("ring", "ring-degree", 0, ring, 1, 65536, "ranks / ulysses", "ranks that pass keys and values round",
         ONE_MESH, false),
+    {"groups", NULL, 0, FX_FLAG_INT, "G", AT(groups), 1, FX_GROUPS_MOST, NULL, "ranks / at most 8",
+     "ranks = groups x ulysses x ring: groups make different pictures at the same time", FX_CMD_GENERATE,
+     false},
+    {"merge", NULL, 0, FX_FLAG_INT, "N", AT(merge), 0, FX_GROUPS_MOST, NULL, "the number of groups",
+     "with fewer pictures waiting than this, groups merge into fewer, wider ones after a picture; 0: never",
+     FX_CMD_GENERATE, false},
     CHOICE("layout", layout, "auto|even|stream", "auto",
            "rows per rank: evenly split, or text and image on different ranks", SHAPES, false),
     CHOICE("exact", exact, "auto|on|off", "auto",

@@ -32,7 +32,15 @@ static const char generate_notes[] =
     "bad line is "
     "recorded\n"
     "and the others are made, exit code 7. After a kill or a time limit --resume goes on. More: "
-    "launch/README.md.\n";
+    "launch/README.md.\n"
+    "\n"
+    "Groups: latency comes first. As long as N pictures or more wait (--merge N), each group of ranks makes "
+    "one of them; "
+    "with fewer, groups\n"
+    "merge, two and more into one, so that none idles: with 4 groups and 6 pictures, 4 are made by 4 groups "
+    "and 2 by "
+    "2. Paths come as pictures\n"
+    "end. --ulysses and --ring are those of one group.\n";
 
 static const char selftest_notes[] = "\n"
                                      "The picture is made twice with one seed: by rank 0 alone, while the "

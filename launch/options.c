@@ -318,8 +318,14 @@ static fx_status parse_words(fx_options *o, args *a)
 
 static void set_defaults(fx_options *o)
 {
-    *o = (fx_options){
-        .count = 1, .guidance = -1, .timeout = 60, .grace = 20, .gpus = 1, .runs = 5, .warmups = 1};
+    *o = (fx_options){.count = 1,
+                      .guidance = -1,
+                      .timeout = 60,
+                      .grace = 20,
+                      .gpus = 1,
+                      .runs = 5,
+                      .warmups = 1,
+                      .merge = -1};
     for (int i = 0; i < fx_flag_count; i++)
         if (fx_flags[i].kind == FX_FLAG_CHOICE)
             in_choices(fx_flags[i].choices, fx_flags[i].fallback,

@@ -33,7 +33,7 @@ typedef struct fx_options {
         *results;
     const char *backend, *dtype, *layout, *exact, *exchange, *gpu,
         *bind; /* choices, always one of the words in the table */
-    int64_t count, width, height, steps, t5_len, ulysses, ring, threads, gpus, runs, warmups;
+    int64_t count, width, height, steps, t5_len, ulysses, ring, groups, merge, threads, gpus, runs, warmups;
     double guidance, timeout, grace;
     uint64_t seed;
     uint64_t given; /* bit i: row i of the table was on the command line */

@@ -25,11 +25,16 @@ void fx_picture_progress(void *ctx, fx_phase phase, size_t done, size_t total, d
     fx_work *w = ctx;
     double left_s;
     fx_progress_show(&w->progress, phase, done, total, seconds);
+    fx_desk_tick(w->desk);
     const int asked = fx_signals_asked(&left_s);
     if (!asked || (phase != FX_PHASE_LOAD && phase != FX_PHASE_DENOISE)) return;
     const bool in_time =
         phase == FX_PHASE_DENOISE && done && seconds_left(w, done, total, seconds) < 0.8 * left_s;
-    if (!in_time && done < total) fx_stop_request(asked);
+    if (in_time || done == total) return;
+    if (phase == FX_PHASE_LOAD)
+        fx_stop_request(asked);
+    else
+        fx_stop_wish(asked); /* other groups may finish theirs */
 }
 
 static fx_status write_picture(fx_work *w, const fx_options *used, const fx_result *result, const char *path,
@@ -49,12 +54,14 @@ static fx_status write_picture(fx_work *w, const fx_options *used, const fx_resu
 fx_status fx_picture_make(fx_work *w, const fx_options *used, const fx_request *request, const char *path,
                           fx_result *result, fx_made *made)
 {
+    fx_comm *team = fx_pipeline_team(w->pipe);
     const double start = fx_now_s();
     double png_s = 0;
     FX_TRY(fx_pipeline_generate(w->pipe, request, result));
     fx_progress_clear(&w->progress);
-    fx_comm_set_phase(w->s->comm, "png");
-    FX_TRY(fx_run_vote(w->s, w->s->rank == 0 ? write_picture(w, used, result, path, &png_s) : FX_OK));
+    fx_comm_set_phase(team, "png");
+    FX_TRY(
+        fx_comm_vote(team, fx_comm_rank(team) ? FX_OK : write_picture(w, used, result, path, &png_s), NULL));
     *made = (fx_made){.text_s = result->time.text,
                       .denoise_s = result->time.denoise,
                       .vae_s = result->time.vae,
@@ -69,7 +76,8 @@ fx_status fx_picture_tell(fx_work *w, const fx_options *used, const fx_result *r
                           const fx_made *made)
 {
     const fx_picture p = {used, result, path, made->png_s, fx_run_age(w->s)};
-    fx_report_check_memory(&p, w->s->ranks);
+    fx_progress_clear(&w->progress);
+    fx_report_check_memory(&p);
     if (w->used.batch)
         fx_talk("  %s: %dx%d, seed %llu, %.3f s (text %.3f%s, denoise %.3f, vae %.3f, png %.3f)", path,
                 result->width, result->height, (unsigned long long)used->seed, made->total_s, made->text_s,

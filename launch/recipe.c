@@ -38,10 +38,18 @@ fx_status fx_recipe_warm_up(const fx_options *o, const fx_request *like, fx_requ
     return FX_OK;
 }
 
+fx_status fx_recipe_groups(const fx_options *o, int ranks, fx_groups *out)
+{
+    const bool one = o->command != FX_CMD_GENERATE || (!o->groups && (o->ulysses || o->ring));
+    return fx_groups_make(ranks, one ? 1 : (int)o->groups, o->merge, out);
+}
+
 fx_status fx_recipe_check(const fx_options *o, int ranks)
 {
     static fx_look look;
+    fx_groups groups;
     fx_mesh mesh;
+    FX_TRY(fx_recipe_groups(o, ranks, &groups));
     FX_TRY(fx_look_at(o->model, &look));
     fx_request sizes[FX_WARM_MOST], any = {0};
     int n;
@@ -54,7 +62,7 @@ fx_status fx_recipe_check(const fx_options *o, int ranks)
         FX_TRY(fx_request_check_side("warmup width", sizes[i].width, (int)look.multiple));
         FX_TRY(fx_request_check_side("warmup height", sizes[i].height, (int)look.multiple));
     }
-    return fx_mesh_make(ranks, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
+    return fx_groups_mesh(&groups, groups.groups, (int)look.heads, (int)o->ulysses, (int)o->ring, &mesh);
 }
 
 fx_status fx_recipe_backend(fx_comm *comm, int ranks, int nodes, fx_options *o)

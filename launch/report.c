@@ -39,8 +39,8 @@ static json_t *flags_json(const fx_options *o)
     return root;
 }
 
-fx_status fx_report_open(const fx_options *used, const fx_model_facts *f, int ranks, int nodes, double load_s,
-                         fx_report *out)
+fx_status fx_report_open(const fx_options *used, const fx_model_facts *f, const fx_groups *groups, int nodes,
+                         double load_s, fx_report *out)
 {
     json_t *model = json_pack("{s:s, s:s, s:o, s:f, s:I, s:i, s:i, s:i, s:b}", "path", used->model, "kind",
                               f->kind, "hash", hex(f->hash), "parameters", f->parameters, "weight_bytes",
@@ -49,12 +49,13 @@ fx_status fx_report_open(const fx_options *used, const fx_model_facts *f, int ra
     json_t *versions = json_pack("{s:s, s:s, s:s, s:s}", "fluxpar", FX_VERSION, "backend", f->backend, "mpi",
                                  fx_comm_describe(), "jansson", jansson_version_str());
     out->images = json_array();
-    out->root =
-        json_pack("{s:o?, s:o, s:i, s:i, s:{s:i, s:i}, s:s, s:b, s:i, s:s, s:s, s:{s:f}, s:o, s:o?}", "model",
-                  model, "flags", flags_json(used), "ranks", ranks, "nodes", nodes, "mesh", "ulysses",
-                  f->mesh.ulysses, "ring", f->mesh.ring, "layout", fx_layout_name(f->layout), "exact",
-                  f->exact, "threads", f->threads, "backend", used->backend, "dtype", used->dtype, "timings",
-                  "load", load_s, "images", out->images, "versions", versions);
+    out->root = json_pack(
+        "{s:o?, s:o, s:i, s:i, s:{s:i, s:I}, s:{s:i, s:i}, s:s, s:b, s:i, s:s, s:s, s:{s:f}, s:o, s:o?}",
+        "model", model, "flags", flags_json(used), "ranks", groups->ranks, "nodes", nodes, "groups", "most",
+        groups->groups, "merge", (json_int_t)groups->merge, "mesh", "ulysses", f->mesh.ulysses, "ring",
+        f->mesh.ring, "layout", fx_layout_name(f->layout), "exact", f->exact, "threads", f->threads,
+        "backend", used->backend, "dtype", used->dtype, "timings", "load", load_s, "images", out->images,
+        "versions", versions);
     FX_CHECK(out->root && model && versions, FX_ENOMEM,
              "no memory for the report, or a text in it is not UTF-8");
     return FX_OK;
@@ -70,16 +71,17 @@ static json_t *timings_json(const fx_picture *p)
                      t->denoise, "vae", t->vae, "png", p->png_s, "generate", t->total, "total", p->total_s);
 }
 
-static json_t *memory_json(const fx_rank_report *rank, int ranks)
+static json_t *memory_json(const fx_result *result)
 {
+    const fx_rank_report *rank = result->rank;
     json_t *list = json_array();
     bool within = true;
-    for (int r = 0; r < ranks; r++) {
+    for (int r = 0; r < result->ranks; r++) {
         const int64_t unplanned = fx_unplanned_bytes(&rank[r]);
         within &= unplanned <= FX_UNPLANNED_LIMIT;
         json_array_append_new(
-            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", r, "peak_bytes",
-                            (json_int_t)rank[r].peak_bytes, "file_backed_bytes",
+            list, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "rank", result->first + r,
+                            "peak_bytes", (json_int_t)rank[r].peak_bytes, "file_backed_bytes",
                             (json_int_t)rank[r].file_bytes, "weight_bytes", (json_int_t)rank[r].weight_bytes,
                             "arena_bytes", (json_int_t)rank[r].arena_bytes, "arena_peak_bytes",
                             (json_int_t)rank[r].arena_peak_bytes, "text_bytes",
@@ -90,35 +92,37 @@ static json_t *memory_json(const fx_rank_report *rank, int ranks)
                      "within_limit", within, "ranks", list);
 }
 
-static json_t *communication_json(const fx_rank_report *rank, int ranks)
+static json_t *communication_json(const fx_result *result)
 {
+    const fx_rank_report *rank = result->rank;
     json_t *list = json_array();
     json_int_t bytes = 0;
     double exposed = 0;
-    for (int r = 0; r < ranks; r++) {
+    for (int r = 0; r < result->ranks; r++) {
         bytes += (json_int_t)rank[r].comm_bytes;
         if (rank[r].comm_wait_s > exposed) exposed = rank[r].comm_wait_s;
-        json_array_append_new(
-            list, json_pack("{s:i, s:I, s:f, s:f}", "rank", r, "bytes_sent", (json_int_t)rank[r].comm_bytes,
-                            "exposed_s", rank[r].comm_wait_s, "denoise_exposed_s", rank[r].denoise_wait_s));
+        json_array_append_new(list,
+                              json_pack("{s:i, s:I, s:f, s:f}", "rank", result->first + r, "bytes_sent",
+                                        (json_int_t)rank[r].comm_bytes, "exposed_s", rank[r].comm_wait_s,
+                                        "denoise_exposed_s", rank[r].denoise_wait_s));
     }
     return json_pack("{s:I, s:f, s:o}", "bytes_exchanged", bytes, "exposed_s", exposed, "ranks", list);
 }
 
 fx_status fx_report_add(fx_report *r, const fx_picture *p)
 {
-    const int ranks = (int)json_integer_value(json_object_get(r->root, "ranks"));
     json_t *seed = fx_flag_json(p->used, &fx_flags[fx_flag_find("seed")]);
-    json_t *timings = timings_json(p), *memory = memory_json(p->result->rank, ranks);
-    json_t *communication = communication_json(p->result->rank, ranks);
+    json_t *timings = timings_json(p), *memory = memory_json(p->result);
+    json_t *communication = communication_json(p->result);
     FX_CHECK(timings && memory && communication, FX_ENOMEM, "no memory for the report");
     json_object_update(json_object_get(r->root, "timings"), timings);
     json_object_set(r->root, "memory", memory);
     json_object_set(r->root, "communication", communication);
     json_t *image =
-        json_pack("{s:s, s:o, s:i, s:i, s:b, s:o, s:o, s:o}", "path", p->path, "seed", seed, "width",
-                  p->result->width, "height", p->result->height, "text_kept", p->result->text_kept, "timings",
-                  timings, "memory", memory, "communication", communication);
+        json_pack("{s:s, s:o, s:i, s:i, s:i, s:i, s:b, s:o, s:o, s:o}", "path", p->path, "seed", seed,
+                  "first_rank", p->result->first, "ranks", p->result->ranks, "width", p->result->width,
+                  "height", p->result->height, "text_kept", p->result->text_kept, "timings", timings,
+                  "memory", memory, "communication", communication);
     FX_CHECK(image && !json_array_append_new(r->images, image), FX_ENOMEM,
              "no memory for the report, or a path that is not UTF-8");
     return FX_OK;
@@ -140,14 +144,14 @@ void fx_report_close(fx_report *r)
     *r = (fx_report){0};
 }
 
-void fx_report_check_memory(const fx_picture *p, int ranks)
+void fx_report_check_memory(const fx_picture *p)
 {
-    for (int r = 0; r < ranks; r++) {
+    for (int r = 0; r < p->result->ranks; r++) {
         const int64_t unplanned = fx_unplanned_bytes(&p->result->rank[r]);
         if (unplanned > FX_UNPLANNED_LIMIT)
             fx_log(FX_LOG_WARN,
-                   "rank %d used %.0f MiB of memory beyond its plan; %d MiB are expected; see --report", r,
-                   (double)unplanned / MIB, FX_UNPLANNED_LIMIT >> 20);
+                   "rank %d used %.0f MiB of memory beyond its plan; %d MiB are expected; see --report",
+                   p->result->first + r, (double)unplanned / MIB, FX_UNPLANNED_LIMIT >> 20);
     }
 }
 
@@ -172,12 +176,15 @@ void fx_report_print(const fx_picture *p, double load_s, int ranks)
 {
     const fx_timings *t = &p->result->time;
     double peak = 0, exposed = 0, bytes = 0;
-    for (int r = 0; r < ranks; r++) {
+    for (int r = 0; r < p->result->ranks; r++) {
         const fx_rank_report *rank = &p->result->rank[r];
         if ((double)rank->peak_bytes > peak) peak = (double)rank->peak_bytes;
         if (rank->comm_wait_s > exposed) exposed = rank->comm_wait_s;
         bytes += (double)rank->comm_bytes;
     }
+    if (p->result->ranks < ranks)
+        fx_talk("%s: seed %llu, ranks %d to %d", p->path, (unsigned long long)p->used->seed, p->result->first,
+                p->result->first + p->result->ranks - 1);
     fx_talk("  load      %9.3f s", load_s);
     fx_talk("  text      %9.3f s", t->text);
     fx_talk("  denoise   %9.3f s   %lld steps, median %.4f s", t->denoise, (long long)p->used->steps,
@@ -185,6 +192,6 @@ void fx_report_print(const fx_picture *p, double load_s, int ranks)
     fx_talk("  vae       %9.3f s", t->vae);
     fx_talk("  png       %9.3f s", p->png_s);
     fx_talk("  total     %9.3f s   from process start", p->total_s);
-    if (ranks > 1) fx_talk("  exchanged %9.2f MiB, exposed %.3f s", bytes / MIB, exposed);
+    if (p->result->ranks > 1) fx_talk("  exchanged %9.2f MiB, exposed %.3f s", bytes / MIB, exposed);
     fx_talk("  memory    %9.1f MiB at most per rank", peak / MIB);
 }

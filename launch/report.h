@@ -3,6 +3,7 @@
 #define FX_LAUNCH_REPORT_H
 
 #include "launch/options.h"
+#include "parallel/groups.h"
 #include "runtime/pipeline.h"
 #include <jansson.h>
 
@@ -22,8 +23,8 @@ typedef struct fx_report {
     json_t *root, *images;
 } fx_report;
 
-fx_status fx_report_open(const fx_options *, const fx_model_facts *, int ranks, int nodes, double load_s,
-                         fx_report *out);
+fx_status fx_report_open(const fx_options *, const fx_model_facts *, const fx_groups *, int nodes,
+                         double load_s, fx_report *out);
 fx_status fx_report_add(fx_report *,
                         const fx_picture *); /* the last picture's figures also stand at the top level */
 /* Before the work: can FILE be written. Then: written to a temporary name, synced, renamed. */
@@ -34,8 +35,8 @@ void fx_report_close(fx_report *);
 /* Bytes beyond the plan; negative is fine. */
 int64_t fx_unplanned_bytes(const fx_rank_report *);
 /* Warns about a rank that used more. */
-void fx_report_check_memory(const fx_picture *, int ranks);
-/* The table at the end of a run. */
+void fx_report_check_memory(const fx_picture *);
+/* The table at the end of a picture; ranks: of the run. */
 void fx_report_print(const fx_picture *, double load_s, int ranks);
 
 #endif

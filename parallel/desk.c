@@ -59,8 +59,9 @@ static fx_status drop_jobs(fx_desk *d)
     FX_TRY(drain(d));
     while (d->drop && d->queued && d->queue[0].word.kind == FX_WORD_JOB) {
         const fx_desk_word w = pop(d);
+        const fx_word back = {.kind = FX_WORD_DROPPED, .number = w.word.number};
         free(w.body);
-        FX_TRY(answer(d, &(fx_word){.kind = FX_WORD_DROPPED, .number = w.word.number}, NULL));
+        FX_TRY(answer(d, &back, NULL));
     }
     return FX_OK;
 }
@@ -214,6 +215,7 @@ static fx_status open_lines(fx_desk *d)
     d->lines = (d->groups - 1 + FX_LINK_PEERS - 1) / FX_LINK_PEERS; /* group 0 is rank 0's */
     d->line = calloc((size_t)d->lines + 1, sizeof(fx_comm *));
     FX_TRY(fx_comm_vote(d->world, d->line ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for the desk"), NULL));
+    if (!d->line) return FX_ENOMEM; /* the vote has failed then */
     for (int i = 0; i < d->lines; i++) {
         const bool in = d->rank == 0 || (d->rank % width == 0 && (mine - 1) / FX_LINK_PEERS == i);
         FX_TRY(fx_comm_split(d->world, in ? 0 : -1, d->rank, &d->line[i]));

@@ -163,7 +163,8 @@ static fx_status hand(fx_desk *d, fx_desk_seat *s)
     if (body) memcpy(body, job.body, job.bytes);
     s->busy++;
     d->left--;
-    return tell(d, s, &(fx_word){.kind = FX_WORD_JOB, .number = job.number, .bytes = job.bytes}, body);
+    const fx_word w = {.kind = FX_WORD_JOB, .number = job.number, .bytes = job.bytes};
+    return tell(d, s, &w, body);
 }
 
 /* The group that has least to do, or NULL: all have enough, or one that has nothing is not there yet. */

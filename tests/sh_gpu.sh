@@ -49,7 +49,7 @@ check "pictures: none: 2" same "$?" 2
 if [ -n "${FX_LONG:-}" ] && has_mpi; then
     rehearse 2 "$build_dir"
     check "two ranks: exit 0" rc_is 0
-    check "two ranks: programs" bash -c "[[ ' $(names) ' = *' same_1x2_lsa '*' capture_lsa hops selftest_flux stopped_rank stopped_rank_lsa killed_rank ' ]]"
+    check "two ranks: programs" bash -c "[[ ' $(names) ' = *' same_1x2_lsa '*' capture_lsa hops selftest_flux one_rank_of_many groups_of_one_auto '*' stopped_rank stopped_rank_lsa killed_rank ' ]]"
     # shellcheck disable=SC2016
     wrapper '[[ " $* " != *" --steps 1000 "* ]] || exec sleep 7'
     limit=200 rehearse 2 fake

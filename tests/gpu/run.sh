@@ -2,7 +2,7 @@
 # What only a GPU can show of the CUDA backend: builds it and runs every op against ref, models through the whole pipeline against
 # the reference's tensors, the demo picture against the CPU's, recorded steps against launched ones, and compute-sanitizer over
 # small ops. With more than one device: blocks and the VAE by rows against one rank, pictures and selftest by every exchange, also
-# through NCCL's windows, which ranks of one NVLink domain use between nodes; a rank that stops, and one that is killed. It needs
+# through NCCL's windows, which ranks of one NVLink domain use between nodes; groups that merge; a rank that stops, and one that is killed. It needs
 # this repository, CUDA's libraries and, for several ranks, MPI. Last line 'N passed, N failed, N skipped'.
 #   tests/gpu/run.sh [NGPUS [BUILD]]               NGPUS: ranks at most (default: all devices); BUILD: default build-gpu
 #   tests/gpu/run.sh --rehearse [NRANKS [BUILD]]   the same commands on CPU ranks, little of each (tests/sh_gpu.sh): proves the script only
@@ -197,6 +197,22 @@ placed() {
     program shared_device shared_device
     program one_device_each one_device_each
 }
+# Groups make different pictures and merge for the last one, over memory that is taken once for all of them: as one rank makes them.
+grouped() { # NAME GROUPS EXCHANGE
+    local seed
+    mkdir -p "$report/$1"
+    picture "$1" "$ranks" --groups "$2" --exchange "$3" -n $(($2 + 1)) -W 64 -o "$report/$1/x.png"
+    for seed in $(seq 3 $(($2 + 3))); do same "$1_$seed" "one_rank_of_many/x-$seed" "$1/x-$seed"; done
+}
+by_groups() {
+    local by
+    mkdir -p "$report/one_rank_of_many"
+    picture one_rank_of_many 1 -n $((ranks + 1)) -W 64 -o "$report/one_rank_of_many/x.png"
+    for by in auto peer nccl; do
+        grouped "groups_of_one_$by" "$ranks" $by
+        [ $((ranks % 2)) != 0 ] || [ "$ranks" = 2 ] || grouped "two_groups_$by" 2 $by
+    done
+}
 # The same through NCCL's windows.
 by_windows() {
     local mesh u r by
@@ -213,6 +229,8 @@ by_windows() {
     picture windows_stream "$ranks" --layout stream
     same windows_same_stream one_rank windows_stream
     LIMIT=240 on "$ranks" windows_selftest "$fluxpar" selftest -m synthetic:flux-dev:1+2 -W 1024 -H 1024 --steps 2 --backend cuda
+    grouped windows_groups_of_one "$ranks" auto
+    [ $((ranks % 2)) != 0 ] || [ "$ranks" = 2 ] || grouped windows_two_groups 2 lsa
     program windows_stopped_rank lost STOP 'rank 1' lsa
     unset FLUXPAR_WINDOWS
 }
@@ -226,6 +244,7 @@ else
     [ "$rehearse" = 1 ] || LIMIT=180 on "$ranks" reach "$build/tests/tool_reach" 12
     [ "$rehearse" = 1 ] || placed
     by_every_exchange
+    by_groups
     large=("${large[@]/flux-dev:1+2/flux-dev:2+4}") # so that the steps are not over when rank 1 is found
     large=("${large[@]/1024/2048}")
     program stopped_rank lost STOP 'rank 1' auto
