@@ -1,36 +1,15 @@
-/* `fluxpar plan`: one denoise step of every rank as lines of text, from the graph itself (runtime/trace.c). No rank, no GPU and
- * no weights are needed. The columns: launch/README.md. */
+/* `fluxpar plan`: how long pictures would take, arrangement by arrangement (runtime/predict), and one denoise step of every rank
+ * as lines of text, both from the graph itself. No rank, no GPU and no weights are needed. The columns: launch/README.md. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "launch/commands.h"
 #include "launch/metadata.h"
+#include "launch/plan_table.h"
 #include "launch/recipe.h"
 #include "runtime/request.h"
 #include "runtime/trace.h"
-
-static const struct {
-    const char *name, *text;
-    int of_domain; /* so many reach each other's memory: of a node, or of a rack in one NVLink domain (NVL72) */
-} gpus[] = {{"h100", "NVIDIA H100, sm_90", 8},
-            {"h200", "NVIDIA H200, sm_90", 8},
-            {"b200", "NVIDIA B200, sm_100", 8},
-            {"gb200", "NVIDIA GB200, sm_100", 72}};
-
-static const char *gpu_text(const char *name)
-{
-    for (size_t i = 0; i < sizeof gpus / sizeof gpus[0]; i++)
-        if (!strcmp(gpus[i].name, name)) return gpus[i].text;
-    return name;
-}
-
-static int of_domain(const char *name)
-{
-    for (size_t i = 0; i < sizeof gpus / sizeof gpus[0]; i++)
-        if (!strcmp(gpus[i].name, name)) return gpus[i].of_domain;
-    return 1;
-}
 
 /* ---- lines ---- */
 
@@ -95,13 +74,15 @@ static void print_line(void *ctx, const fx_trace_line *l)
 /* ---- header and totals ---- */
 
 /* What a run would take; rings that hop always go by transfers. */
-static bool by_kernels(const fx_options *o)
+static bool by_kernels(const fx_options *o, const fx_machine *m)
 {
-    if (!strcmp(o->exchange, "auto")) return o->gpus <= of_domain(o->gpu) && strcmp(o->exact, "off");
+    if (!strcmp(o->exchange, "auto"))
+        return o->gpus <= m->domain_ranks && m->by[FX_BY_LSA].given && strcmp(o->exact, "off");
     return !strcmp(o->exchange, "lsa");
 }
 
-static void print_header(const fx_options *o, const fx_model_facts *f, const fx_request *r)
+static void print_header(const fx_options *o, const fx_machine *m, const fx_model_facts *f,
+                         const fx_request *r)
 {
     char name[256];
     fx_model_name(o->model, name, sizeof name);
@@ -110,10 +91,10 @@ static void print_header(const fx_options *o, const fx_model_facts *f, const fx_
            f->single_blocks, f->heads);
     printf("# picture  %dx%d, %d steps, %d text tokens\n", r->width, r->height, r->steps, r->t5_len);
     printf("# run      %" PRId64 " x %s (%s), mesh %dx%d (ulysses x ring), %s, bf16%s\n", o->gpus, o->gpu,
-           gpu_text(o->gpu), f->mesh.ulysses, f->mesh.ring, f->exact ? "exact" : "not exact",
-           o->gpus == 1    ? ""
-           : by_kernels(o) ? ", rows by kernels (--exchange lsa)"
-                           : ", rows by transfers (--exchange peer, nccl)");
+           m->name, f->mesh.ulysses, f->mesh.ring, f->exact ? "exact" : "not exact",
+           o->gpus == 1       ? ""
+           : by_kernels(o, m) ? ", rows by kernels (--exchange lsa)"
+                              : ", rows by transfers (--exchange peer, nccl)");
 }
 
 static void print_totals(int rank, const fx_trace_totals *t)
@@ -127,31 +108,150 @@ static void print_totals(int rank, const fx_trace_totals *t)
            t->hosts, t->bytes_sent, t->arena_bytes);
 }
 
-static fx_status walk(const fx_trace *t, const fx_options *o, fx_trace_totals *all)
+/* ---- what is asked ---- */
+
+static fx_status by_of(const fx_options *o, const fx_machine *m, int *by)
 {
-    fx_request r = fx_recipe_request(o);
-    r.prompt = "";
+    *by = -1;
+    if (m->cpu || !strcmp(o->exchange, "auto")) return FX_OK;
+    for (int i = 0; i < FX_BYS; i++)
+        if (!strcmp(o->exchange, fx_by_name((fx_by)i))) *by = i;
+    FX_CHECK(*by >= 0 && m->by[*by].given, FX_EINVAL,
+             "--exchange %s: %s has no rates of it; leave it out or complete the file", o->exchange, m->name);
+    return FX_OK;
+}
+
+/* "bf16", "fp8,nvfp4", "any". */
+static fx_status dtypes_of(const fx_options *o, unsigned *bits)
+{
+    const char *at = o->precision ? o->precision : "bf16";
+    *bits = 0;
+    if (!strcmp(at, "any")) *bits = 1u << FX_RATE_BF16 | 1u << FX_RATE_FP8 | 1u << FX_RATE_NVFP4;
+    while (!strcmp(at, "any") ? false : *at != 0) {
+        const size_t n = strcspn(at, ",");
+        unsigned bit = 0;
+        for (int i = 0; i < FX_RATE_DTYPES; i++)
+            if (strlen(fx_rate_name((fx_rate_dtype)i)) == n &&
+                !strncmp(at, fx_rate_name((fx_rate_dtype)i), n))
+                bit = 1u << i;
+        FX_CHECK(bit, FX_EINVAL,
+                 "--dtype %s is not known; possible are bf16|f32|fp8|nvfp4, several with commas, or any",
+                 o->precision);
+        *bits |= bit;
+        at += n + (at[n] == ',');
+    }
+    FX_CHECK(*bits, FX_EINVAL,
+             "--dtype is empty; possible are bf16|f32|fp8|nvfp4, several with commas, or any");
+    return FX_OK;
+}
+
+/* A precision that the machine has no rates of would be predicted as bf16. */
+static unsigned with_rates(const fx_machine *m, unsigned bits)
+{
+    unsigned known = bits & (1u << FX_RATE_BF16 | 1u << FX_RATE_F32);
+    for (int i = 0; i < m->gemm.n; i++) known |= bits & 1u << m->gemm.r[i].dtype;
+    return known;
+}
+
+static fx_status ask(const fx_options *o, const fx_machine *m, const fx_request *r, fx_plan_query *q)
+{
+    const fx_pipeline_options p = fx_recipe_pipeline(o);
+    *q = (fx_plan_query){.machine = m,
+                         .request = *r,
+                         .devices = (int)o->gpus,
+                         .ulysses = p.ulysses,
+                         .ring = p.ring,
+                         .layout = p.layout,
+                         .exact = p.exact,
+                         .images_per_s = o->images_per_s,
+                         .latency_s = o->latency_s};
+    FX_TRY(by_of(o, m, &q->by));
+    FX_TRY(dtypes_of(o, &q->dtypes));
+    const unsigned known = with_rates(m, q->dtypes);
+    FX_CHECK(known, FX_EINVAL, "--dtype %s: %s has no rates of it; leave it out or complete the file",
+             o->precision, m->name);
+    q->dtypes = known;
+    return FX_OK;
+}
+
+/* ---- predicted ---- */
+
+static fx_status draw(const fx_options *o, const fx_graph *g, const fx_plan_query *q, const fx_plans *all)
+{
+    if (!o->trace_json && !o->svg) return FX_OK;
+    FX_CHECK(all->n, FX_EINVAL, "no plan to draw; ask for less");
+    if (o->trace_json) FX_TRY(fx_plan_write_trace(g, q, &all->row[0], o->trace_json));
+    return o->svg ? fx_plan_write_svg(g, q, &all->row[0], o->svg) : FX_OK;
+}
+
+static fx_status predict(const fx_options *o, const fx_machine *m, const fx_request *given)
+{
+    fx_graph *g = NULL;
+    fx_plans all = {0};
+    fx_plan_query q;
+    fx_request r = *given;
+    fx_status st;
+    FX_TRY_OUT(fx_graph_open(o->model, &g));
+    FX_TRY_OUT(fx_request_complete(fx_graph_facts(g), &r));
+    FX_TRY_OUT(ask(o, m, &r, &q));
+    FX_TRY_OUT(fx_plans_open(g, &q, &all));
+    if (o->json)
+        FX_TRY_OUT(fx_plan_print_json(&q, &all));
+    else
+        fx_plan_print(o, &q, &all);
+    FX_TRY_OUT(draw(o, g, &q, &all));
+out:
+    fx_plans_close(&all);
+    fx_graph_close(&g);
+    return st;
+}
+
+/* ---- one step of every rank ---- */
+
+static fx_status walk(const fx_trace *t, const fx_options *o, const fx_machine *m, const fx_request *given,
+                      fx_trace_totals *all)
+{
+    fx_request r = *given;
     FX_TRY(fx_request_complete(fx_trace_facts(t), &r));
-    print_header(o, fx_trace_facts(t), &r);
-    if (o->trace) print_columns();
+    print_header(o, m, fx_trace_facts(t), &r);
+    if (o->trace)
+        print_columns();
+    else
+        FX_TRY(predict(o, m, &r));
     for (int rank = 0; rank < o->gpus; rank++) {
         FX_TRY(fx_trace_rank(t, &r, rank, o->trace ? print_line : NULL, NULL, &all[rank]));
         if (ferror(stdout)) break; /* named by fx_results_written */
     }
     for (int rank = 0; rank < o->gpus; rank++) print_totals(rank, &all[rank]);
-    return fx_results_written();
+    return FX_OK;
+}
+
+static fx_status run_plan(const fx_options *o, const fx_machine *m)
+{
+    static fx_trace_totals all[FX_PLAN_GPUS];
+    fx_trace *t = NULL;
+    fx_request r = fx_recipe_request(o);
+    r.prompt = "";
+    if (o->json) return predict(o, m, &r);
+    fx_pipeline_options p = fx_recipe_pipeline(o);
+    p.exchange = by_kernels(o, m) ? FX_WIRE_LSA : FX_WIRE_PEER;
+    FX_TRY(fx_trace_open(&p, (int)o->gpus, &t));
+    const fx_status st = walk(t, o, m, &r, all);
+    fx_trace_close(&t);
+    return st;
 }
 
 fx_status fx_cmd_plan(fx_run *s, const fx_options *o)
 {
-    static fx_trace_totals all[FX_PLAN_GPUS];
-    fx_trace *t = NULL;
+    fx_machine m;
     (void)s;
+    FX_CHECK(!o->trace || (!o->json && !o->svg && !o->trace_json), FX_EINVAL,
+             "--trace shows one arrangement as text; leave out --json, --trace-json and --svg, or --trace");
     FX_TRY(fx_recipe_check(o, (int)o->gpus));
-    fx_pipeline_options p = fx_recipe_pipeline(o);
-    p.exchange = by_kernels(o) ? FX_WIRE_LSA : FX_WIRE_PEER;
-    FX_TRY(fx_trace_open(&p, (int)o->gpus, &t));
-    const fx_status st = walk(t, o, all);
-    fx_trace_close(&t);
-    return st;
+    FX_TRY(fx_machine_open(o->gpu ? o->gpu : "h100", &m));
+    if (o->topology) FX_TRY(fx_machine_topology(o->topology, &m));
+    fx_options used = *o;
+    used.gpu = o->gpu ? o->gpu : "h100";
+    FX_TRY(run_plan(&used, &m));
+    return fx_results_written();
 }

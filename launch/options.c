@@ -49,9 +49,8 @@ const fx_command_row *fx_command_of(unsigned bit)
 
 static bool in_choices(const char *choices, const char *word, const char **stored)
 {
-    static const char *const words[] = {"auto",   "cpu",  "onednn", "ref",  "guard", "cuda", "even",
-                                        "stream", "on",   "off",    "bf16", "f32",   "peer", "nccl",
-                                        "lsa",    "h100", "h200",   "b200", "gb200"};
+    static const char *const words[] = {"auto", "cpu", "onednn", "ref", "guard", "cuda", "even", "stream",
+                                        "on",   "off", "bf16",   "f32", "peer",  "nccl", "lsa"};
     char list[128], key[64];
     if (snprintf(key, sizeof key, "|%s|", word) >= (int)sizeof key || strchr(word, '|')) return false;
     snprintf(list, sizeof list, "|%s|", choices);

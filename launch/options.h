@@ -31,10 +31,11 @@ typedef struct fx_options {
     const char *path; /* the argument without a flag: inspect PATH, info IMG.png */
     const char *model, *prompt, *prompt_file, *output, *report, *dump, *warmup, *meshes, *json_file, *batch,
         *results;
-    const char *backend, *dtype, *layout, *exact, *exchange, *gpu,
+    const char *backend, *dtype, *layout, *exact, *exchange,
         *bind; /* choices, always one of the words in the table */
+    const char *gpu, *topology, *precision, *trace_json, *svg; /* of plan */
     int64_t count, width, height, steps, t5_len, ulysses, ring, groups, merge, threads, gpus, runs, warmups;
-    double guidance, timeout, grace;
+    double guidance, timeout, grace, images_per_s, latency_s;
     uint64_t seed;
     uint64_t given; /* bit i: row i of the table was on the command line */
 } fx_options;

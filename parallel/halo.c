@@ -140,7 +140,6 @@ fx_status fx_halo_fill(fx_backend *be, const fx_slabs *s, fx_tensor x, int top, 
              top, bottom);
     FX_TRY(check_rows("halo", x, top + mine.count + bottom));
     FX_TRY(clear_outside(be, s, x, top, bottom));
-    if (fx_planning(be)) return FX_OK;
     list_open(&send);
     list_open(&recv);
     fx_status st = list_halo(s, x, top, bottom, &send, &recv);
@@ -169,9 +168,9 @@ fx_status fx_redistribute(fx_backend *be, fx_comm *comm, const fx_range in[], fx
 {
     xfer_list send, recv;
     const int me = fx_comm_rank(comm);
+    (void)be;
     FX_TRY(check_rows("redistribute from", x_in, in[me].count));
     FX_TRY(check_rows("redistribute to", x_out, out[me].count));
-    if (fx_planning(be)) return FX_OK;
     list_open(&send);
     list_open(&recv);
     fx_status st = list_moves(comm, in, x_in, out, x_out, &send, &recv);

@@ -225,18 +225,20 @@ fx_status fx_session_gather_rgb(fx_session *s, uint8_t *picture)
     return fx_collect_rows(s->be, s->comm, s->pixel_range, s->rgb, picture);
 }
 
+static void observe(fx_session *s, const fx_step_watch *w)
+{
+    fx_plan_observe(s->be, w ? &w->ops : NULL);
+    fx_comm_observe(s->comm, w ? &w->comm : NULL);
+}
+
 /* The body of the pipeline's denoise loop. */
 static fx_status rehearse_step(fx_session *s, const fx_step_watch *w)
 {
-    if (w) {
-        w->begin(w->ctx, s);
-        fx_plan_observe(s->be, &w->ops);
-        fx_comm_observe(s->comm, &w->comm);
-    }
+    if (w && !w->whole) w->begin(w->ctx, s);
+    observe(s, w);
     FX_TRY(fx_session_step(s, 0));
     FX_TRY(fx_watch_step(s, 0));
-    fx_plan_observe(s->be, NULL);
-    fx_comm_observe(s->comm, NULL);
+    if (w && !w->whole) observe(s, NULL);
     return FX_OK;
 }
 
@@ -245,10 +247,16 @@ static fx_status rehearse_step(fx_session *s, const fx_step_watch *w)
 static fx_status rehearse(fx_session *s, const fx_step_watch *w)
 {
     const fx_text_ids ids = {.clip_count = s->model->text.clip_len, .t5_count = s->size.t5_len};
+    if (w && w->whole) {
+        w->begin(w->ctx, s);
+        observe(s, w);
+        fx_plan_box(s->be, "text", -1);
+    }
     FX_TRY(fx_text_encode(s->be, s->comm, &s->model->text, &ids, s->t5, s->pooled));
     FX_TRY(fx_session_set_noise(s, 0));
     FX_TRY(fx_dit_prepare(&s->dit, s->t5, s->pooled, s->sigma, 0));
     FX_TRY(rehearse_step(s, w));
+    if (w && w->whole) fx_plan_box(s->be, "vae", -1);
     return fx_session_decode(s);
 }
 

@@ -82,10 +82,12 @@ fx_status fx_session_gather_rgb(fx_session *,
                                 uint8_t *picture); /* rank 0: all rows into picture[height, width, 3] */
 
 /* Who looks on while a plan goes through one step of the denoise loop: every op, transfer and wait, between begin and the
- * Euler step, in the order in which a run issues them. */
+ * Euler step, in the order in which a run issues them. whole: before it the text (box "text"), after it the decoder ("vae")
+ * are shown as well. */
 typedef struct fx_step_watch {
     void (*begin)(void *ctx, const fx_session *);
     void *ctx;
+    bool whole;
     fx_plan_watch ops;
     fx_comm_watch comm;
 } fx_step_watch;

@@ -54,7 +54,7 @@ includes() {
         may["runtime/dit"] = "runtime/dit " parallel
         may["runtime/vae"] = "runtime/vae " parallel
         models = "runtime runtime/sample runtime/text runtime/dit runtime/vae " parallel
-        may["runtime"] = models; may["launch"] = "launch " models
+        may["runtime"] = models; may["runtime/predict"] = "runtime/predict " models; may["launch"] = "launch runtime/predict " models
         backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda kernels/twin "
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
@@ -62,7 +62,7 @@ includes() {
         only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
         only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
         only["^hwloc"] = "^launch/bind\\.c$"
-        only["^jansson"] = "^(runtime/io|runtime/text|launch|bench|tests)/"
+        only["^jansson"] = "^(runtime/io|runtime/text|runtime/predict|launch|bench|tests)/"
         only["^png\\.h"] = "^(runtime/io/png[^/]*|launch/cmd_version\\.c|tests/.*)$"
         only["^(pcre2|utf8proc)"] = "^(runtime/text/|launch/cmd_version\\.c)"
         only["^xxhash"] = "^(runtime/io/|launch/cmd_version\\.c)"

@@ -252,7 +252,7 @@ check "plan --help has no flags of runs" bash -c "! grep -qE -e '--(seed|threads
 fx plan --gpu h200 --gpus 2
 refused 2 'no model' "no model"
 fx plan -m synthetic:flux-dev --gpu rtx4090 --gpus 2
-refused 2 'rtx4090 is not known; possible are h100\|h200\|b200\|gb200' "a GPU that is not known"
+refused 2 'rtx4090 is not known; possible are a100\|b200\|gb200\|h100\|h200\|this, or a file NAME.json' "a GPU that is not known"
 for n in 0 1025 x; do
     fx plan -m synthetic:flux-dev --gpu h100 --gpus $n
     refused 2 "--gpus $n is not possible; it is a whole number from 1 to 1024" "--gpus $n"
