@@ -104,6 +104,7 @@ static fx_status measure(job *j)
 fx_status fx_cmd_bench(fx_run *s, const fx_options *o)
 {
     job j = {.s = s, .used = *o};
+    if (o->calibrate) return fx_cmd_calibrate(s, o);
     fx_status st = prepare(&j);
     if (st == FX_OK) st = measure(&j);
     free(j.cases);

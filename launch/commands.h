@@ -9,6 +9,7 @@ fx_status fx_cmd_generate(fx_run *, const fx_options *);
 fx_status fx_cmd_selftest(fx_run *, const fx_options *);
 fx_status fx_cmd_bench(fx_run *, const fx_options *);
 fx_status fx_cmd_doctor(fx_run *, const fx_options *);
+fx_status fx_cmd_calibrate(fx_run *, const fx_options *); /* of bench */
 fx_status fx_cmd_plan(fx_run *, const fx_options *);
 fx_status fx_cmd_inspect(fx_run *, const fx_options *);
 fx_status fx_cmd_info(fx_run *, const fx_options *);

@@ -127,6 +127,9 @@ const fx_flag fx_flags[] = {
          "backend, threads and no-graphs; auto: 1, 2, 4, ... and all ranks; all: also every other mesh of "
          "them",
          FX_CMD_BENCH, false),
+    TEXT("calibrate", 0, "FILE", calibrate, NULL,
+         "instead, measure this machine's rates for plan --gpu FILE; 'this' for plan --gpu this",
+         FX_CMD_BENCH, false),
     INT("runs", NULL, 0, runs, 1, 1000, "5", "timed pictures per mesh, by turns in up to three rounds",
         FX_CMD_BENCH, false),
     INT("warmup", NULL, 0, warmups, 0, 100, "1", "pictures before them in each round, not timed",

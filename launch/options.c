@@ -350,6 +350,7 @@ static fx_status check_batch(const fx_options *o)
 static fx_status check_required(const fx_options *o)
 {
     if (o->help) return FX_OK;
+    if (o->calibrate) return FX_OK; /* no picture is made */
     if (o->command & (FX_CMD_GENERATE | FX_CMD_SELFTEST | FX_CMD_BENCH | FX_CMD_PLAN))
         FX_CHECK(o->model && *o->model, FX_EINVAL,
                  "no model; give its folder with -m; the bundled one is launch/demo/model");

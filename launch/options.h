@@ -34,6 +34,7 @@ typedef struct fx_options {
     const char *backend, *dtype, *layout, *exact, *exchange,
         *bind; /* choices, always one of the words in the table */
     const char *gpu, *topology, *precision, *trace_json, *svg; /* of plan */
+    const char *calibrate;                                     /* of bench */
     int64_t count, width, height, steps, t5_len, ulysses, ring, groups, merge, threads, gpus, runs, warmups;
     double guidance, timeout, grace, images_per_s, latency_s;
     uint64_t seed;
