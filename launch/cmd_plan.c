@@ -184,60 +184,69 @@ static fx_status draw(const fx_options *o, const fx_graph *g, const fx_plan_quer
     return o->svg ? fx_plan_write_svg(g, q, &all->row[0], o->svg) : FX_OK;
 }
 
-static fx_status predict(const fx_options *o, const fx_machine *m, const fx_request *given)
+/* Everything is known before the first line is printed. */
+typedef struct forecast {
+    fx_graph *graph;
+    fx_plan_query query;
+    fx_plans plans;
+} forecast;
+
+static fx_status predict(const fx_options *o, const fx_machine *m, const fx_request *given, forecast *f)
 {
-    fx_graph *g = NULL;
-    fx_plans all = {0};
-    fx_plan_query q;
     fx_request r = *given;
-    fx_status st;
-    FX_TRY_OUT(fx_graph_open(o->model, &g));
-    FX_TRY_OUT(fx_request_complete(fx_graph_facts(g), &r));
-    FX_TRY_OUT(ask(o, m, &r, &q));
-    FX_TRY_OUT(fx_plans_open(g, &q, &all));
-    if (o->json)
-        FX_TRY_OUT(fx_plan_print_json(&q, &all));
-    else
-        fx_plan_print(o, &q, &all);
-    FX_TRY_OUT(draw(o, g, &q, &all));
-out:
-    fx_plans_close(&all);
-    fx_graph_close(&g);
-    return st;
+    FX_TRY(fx_graph_open(o->model, &f->graph));
+    FX_TRY(fx_request_complete(fx_graph_facts(f->graph), &r));
+    FX_TRY(ask(o, m, &r, &f->query));
+    FX_TRY(fx_plans_open(f->graph, &f->query, &f->plans));
+    return draw(o, f->graph, &f->query, &f->plans);
+}
+
+static void drop(forecast *f)
+{
+    fx_plans_close(&f->plans);
+    fx_graph_close(&f->graph);
 }
 
 /* ---- one step of every rank ---- */
 
-static fx_status walk(const fx_trace *t, const fx_options *o, const fx_machine *m, const fx_request *given,
-                      fx_trace_totals *all)
+static fx_status walk(const fx_trace *t, const fx_options *o, const fx_machine *m, const forecast *f,
+                      const fx_request *r)
 {
-    fx_request r = *given;
-    FX_TRY(fx_request_complete(fx_trace_facts(t), &r));
-    print_header(o, m, fx_trace_facts(t), &r);
+    static fx_trace_totals all[FX_PLAN_GPUS];
+    print_header(o, m, fx_trace_facts(t), r);
     if (o->trace)
         print_columns();
     else
-        FX_TRY(predict(o, m, &r));
+        fx_plan_print(o, &f->query, &f->plans);
     for (int rank = 0; rank < o->gpus; rank++) {
-        FX_TRY(fx_trace_rank(t, &r, rank, o->trace ? print_line : NULL, NULL, &all[rank]));
+        FX_TRY(fx_trace_rank(t, r, rank, o->trace ? print_line : NULL, NULL, &all[rank]));
         if (ferror(stdout)) break; /* named by fx_results_written */
     }
     for (int rank = 0; rank < o->gpus; rank++) print_totals(rank, &all[rank]);
     return FX_OK;
 }
 
-static fx_status run_plan(const fx_options *o, const fx_machine *m)
+static fx_status show(const fx_options *o, const fx_machine *m, const forecast *f, fx_request *r)
 {
-    static fx_trace_totals all[FX_PLAN_GPUS];
     fx_trace *t = NULL;
-    fx_request r = fx_recipe_request(o);
-    r.prompt = "";
-    if (o->json) return predict(o, m, &r);
+    if (o->json) return fx_plan_print_json(&f->query, &f->plans);
     fx_pipeline_options p = fx_recipe_pipeline(o);
     p.exchange = by_kernels(o, m) ? FX_WIRE_LSA : FX_WIRE_PEER;
     FX_TRY(fx_trace_open(&p, (int)o->gpus, &t));
-    const fx_status st = walk(t, o, m, &r, all);
+    fx_status st = fx_request_complete(fx_trace_facts(t), r);
+    if (!st) st = walk(t, o, m, f, r);
     fx_trace_close(&t);
+    return st;
+}
+
+static fx_status run_plan(const fx_options *o, const fx_machine *m)
+{
+    forecast f = {0};
+    fx_request r = fx_recipe_request(o);
+    r.prompt = "";
+    fx_status st = o->trace ? FX_OK : predict(o, m, &r, &f);
+    if (!st) st = show(o, m, &f, &r);
+    drop(&f);
     return st;
 }
 

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FUZZ_TARGETS(X) X(safetensors) X(config) X(clip_files) X(t5_files) X(prompt) X(png) X(jobs)
+#define FUZZ_TARGETS(X) X(safetensors) X(config) X(clip_files) X(t5_files) X(prompt) X(png) X(jobs) X(machine)
 
 #ifdef FUZZ_REPLAY
 #define FUZZ_DECLARE(name) int fuzz_##name(const uint8_t *data, size_t size);
