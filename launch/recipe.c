@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/choose.h"
 #include "launch/model_look.h"
 #include "runtime/core/log.h"
 #include "runtime/request.h"
@@ -97,6 +98,8 @@ fx_pipeline_options fx_recipe_pipeline(const fx_options *o)
                                               : FX_LAYOUT_AUTO;
     p.exact = !strcmp(o->exact, "on") ? FX_EXACT_ON : !strcmp(o->exact, "off") ? FX_EXACT_OFF : FX_EXACT_AUTO;
     p.record = !o->no_graphs;
+    p.choose = fx_choose_layout;
+    p.choose_ctx = (void *)o;
     p.exchange = !strcmp(o->exchange, "peer")   ? FX_WIRE_PEER
                  : !strcmp(o->exchange, "nccl") ? FX_WIRE_NCCL
                  : !strcmp(o->exchange, "lsa")  ? FX_WIRE_LSA

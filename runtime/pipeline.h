@@ -37,6 +37,12 @@ typedef enum { FX_PHASE_LOAD, FX_PHASE_TEXT, FX_PHASE_DENOISE, FX_PHASE_VAE, FX_
 /* Called on every rank: load counts bytes, denoise counts steps; seconds since the phase began. */
 typedef void (*fx_progress)(void *ctx, fx_phase, size_t done, size_t total, double seconds);
 
+/* How the ranks of a picture are laid out: 0 and AUTO are what the runtime takes by itself. */
+typedef struct fx_pipeline_choice {
+    int ulysses, ring;
+    fx_layout_kind layout;
+} fx_pipeline_choice;
+
 typedef struct fx_pipeline_options {
     const char *model;   /* diffusers folder, or synthetic:flux-dev[:D+S], synthetic:flux-schnell[:D+S] */
     const char *backend; /* "auto" "cpu" "onednn" "ref" "guard" (kernels/ops.h) */
@@ -50,6 +56,10 @@ typedef struct fx_pipeline_options {
     fx_wire exchange;  /* between devices (parallel/comm.h) */
     bool record;       /* on a device, record a denoise step once and play it (CUDA graphs) */
     size_t text_bytes; /* of embedded prompts kept, so that the same one is encoded once; 0: none */
+    /* NULL, or asked on rank 0 of several when neither mesh nor layout nor groups are given; device: as fx_backend_describe
+     * says. */
+    fx_status (*choose)(void *ctx, const char *device, int ranks, fx_pipeline_choice *);
+    void *choose_ctx;
     fx_progress progress;
     void *progress_ctx;
 } fx_pipeline_options;

@@ -59,6 +59,29 @@ static fx_status open_model(fx_pipeline *p)
              p->be->ops->name, fx_comm_size(p->comm));
     FX_TRY(fx_model_open(p->opt.model, p->be, &p->share, &p->model));
     fill_facts(p);
+    return FX_OK;
+}
+
+/* Rank 0 chooses for all: what it knows of the machine may lie in a file that others lack. */
+static fx_status choose(fx_pipeline *p)
+{
+    fx_pipeline_choice c = {p->opt.ulysses, p->opt.ring, p->opt.layout};
+    const int ranks = fx_comm_size(p->comm);
+    if (!p->opt.choose || ranks == 1 || p->opt.groups > 1 || c.ulysses || c.ring ||
+        c.layout != FX_LAYOUT_AUTO)
+        return FX_OK;
+    const fx_status st = fx_comm_rank(p->comm) == 0
+                             ? p->opt.choose(p->opt.choose_ctx, fx_backend_describe(p->be), ranks, &c)
+                             : FX_OK;
+    FX_TRY(fx_comm_vote(p->comm, st, NULL));
+    FX_TRY(fx_comm_broadcast(p->comm, 0, &c, sizeof c));
+    p->opt.ulysses = c.ulysses, p->opt.ring = c.ring;
+    p->opt.layout = p->sizes.opt.layout = p->facts.layout = c.layout;
+    return FX_OK;
+}
+
+static fx_status plan_teams(fx_pipeline *p)
+{
     return fx_teams_plan(&p->sizes, &p->opt, (int)p->model.dit_config.heads);
 }
 
@@ -88,6 +111,8 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(fx_cores_threads(comm, opt->threads, &p->opt.threads));
     FX_TRY_OUT(fx_node_share_open(comm, &p->share));
     FX_TRY_OUT(fx_comm_vote(comm, open_model(p), NULL));
+    FX_TRY_OUT(choose(p));
+    FX_TRY_OUT(fx_comm_vote(comm, plan_teams(p), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, comm, on_load, &progress), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, open_records(p), NULL));

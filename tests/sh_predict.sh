@@ -90,5 +90,20 @@ if has_mpi; then
     FLUXPAR_CACHE=$work/cache plan --gpu this --gpus 2 -W 256 -H 256
     check "this machine" prints '^# rates +measured by fluxpar bench --calibrate'
     check "only the file is left" only_files "$work/cache" machine.json
+    # a run chooses by it: exchanges that cost 5 ms each make one exchange per block the better mesh; the bytes stay
+    if [ -f "$model/model_index.json" ]; then
+        gen_mpi 4 -o plain.png
+        check "without a file: the default mesh" says 'mesh 4x1 .*layout auto'
+        sed -i -E 's/"start_us": [0-9.]+/"start_us": 5000.0/' "$work/cache/machine.json"
+        FLUXPAR_CACHE=$work/cache gen_mpi 4 -o chosen.png
+        check "with a file: what it predicts" says 'mesh 1x4, layout even: chosen by prediction'
+        check "the same bytes" cmp plain.png chosen.png
+        FLUXPAR_CACHE=$work/cache gen_mpi 4 --ulysses 2 -o given.png
+        check "what is given is kept" says 'mesh 2x2'
+        echo '{' >"$work/cache/machine.json"
+        FLUXPAR_CACHE=$work/cache gen_mpi 4 -f -o given.png
+        check "a bad file: a warning, and the default" says 'machine.json is not valid JSON.*defaults'
+        check "a bad file: a picture" rc_is 0
+    fi
 else skip "two ranks" "no mpirun"; fi
 finish
