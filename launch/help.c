@@ -70,6 +70,7 @@ static const char bench_notes[] =
 
 static const char plan_notes[] =
     "\n"
+    "First a table of arrangements, best first, with what a step is made of; then one step of every rank.\n"
     "The graph that makes pictures runs over a backend that computes nothing and a communicator that moves "
     "nothing; "
     "no GPU and no\n"
