@@ -4,8 +4,8 @@
 
 #include "runtime/pipeline.h"
 
-/* For fx_pipeline_options.choose; ctx: the fx_options of the run. Leaves *out as it is where no file is for this device, where a run
- * is not exact, and where what the runtime takes by itself is predicted to be within 3 % of the best. */
+/* For fx_pipeline_options.choose; ctx: the fx_options of the run. Leaves *out as it is where no file is for this device, where a
+ * run is not exact, and where what the runtime takes by itself is predicted to be within 3 % of the best. */
 fx_status fx_choose_layout(void *ctx, const char *device, int ranks, fx_pipeline_choice *out);
 
 #endif

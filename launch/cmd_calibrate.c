@@ -1,5 +1,5 @@
-/* `fluxpar bench --calibrate FILE`: the machine file of this machine, measured by all ranks at once (runtime/predict/calibrate.c), for
- * `fluxpar plan --gpu FILE`. Called by cmd_bench.c. */
+/* `fluxpar bench --calibrate FILE`: the machine file of this machine, measured by all ranks at once
+ * (runtime/predict/calibrate.c), for `fluxpar plan --gpu FILE`. Called by cmd_bench.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The predicted schedule of the best plan, drawn: all of a step for Chrome's trace viewer (or ui.perfetto.dev), one double and one
- * single block as SVG. Called by cmd_plan.c. */
+/* The predicted schedule of the best plan, drawn: all of a step for Chrome's trace viewer (or ui.perfetto.dev), one double and
+ * one single block as SVG. Called by cmd_plan.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,7 +98,7 @@ static void draw_trace(FILE *f, const fx_plan_row *r, const fx_work *w, const sp
     for (int i = 0; i < l->n; i++)
         for (int rank = 0; rank < w->ranks && rank < RANKS; rank++) {
             const fx_span *s = &l->span[i];
-            if (w->class_of[rank] != s->class) continue;
+            if (w->class_of[rank] != s->who) continue;
             fprintf(f,
                     ",\n{\"ph\": \"X\", \"name\": \"%s\", \"cat\": \"%s\", \"pid\": %d, \"tid\": %d, \"ts\": "
                     "%.3f, \"dur\": %.3f, "
@@ -170,9 +170,9 @@ static double draw_block(FILE *f, const fx_work *w, const span_list *l, const ch
                 top + 18 + 2 * LANE * c + 2 * LANE - 5);
     for (int i = 0; i < l->n; i++) {
         const fx_span *s = &l->span[i];
-        if (s->box != box || s->class >= shown) continue;
+        if (s->box != box || s->who >= shown) continue;
         draw_span(f, s, LEFT + scale * (s->begin_us - begin),
-                  top + 18 + LANE * (2 * s->class + (s->wire ? 1 : 0)), scale * (s->end_us - s->begin_us));
+                  top + 18 + LANE * (2 * s->who + (s->wire ? 1 : 0)), scale * (s->end_us - s->begin_us));
     }
     return top + 18 + 2 * LANE * shown + 14;
 }

@@ -1,6 +1,6 @@
 /* The predictor: what must hold for any machine. A layout is a partition and its work is all of the work; no plan is under its
- * floor or its limit; the parts of a step add up; faster links, memory or products never make a step longer; shipped files say what
- * was planned when they were committed; hostile machine files are refused by key; and it is quick. */
+ * floor or its limit; the parts of a step add up; faster links, memory or products never make a step longer; shipped files
+ * say what was planned when they were committed; hostile machine files are refused by key; and it is quick. */
 #include <math.h>
 #include <time.h>
 
@@ -173,7 +173,7 @@ static void check_golden(void)
         fx_layout_kind layout;
         fx_by by;
     } plan[] = {{"h200", 4, 1024, 1, 4, 1, FX_LAYOUT_EVEN, FX_BY_LSA},
-                {"h200", 8, 1024, 1, 8, 1, FX_LAYOUT_EVEN, FX_BY_LSA},
+                {"h200", 8, 2048, 1, 8, 1, FX_LAYOUT_EVEN, FX_BY_LSA},
                 {"gb200", 72, 1024, 1, 24, 3, FX_LAYOUT_STREAM, FX_BY_LSA},
                 {"gb200", 72, 4096, 1, 24, 3, FX_LAYOUT_STREAM, FX_BY_LSA}};
     static fx_machine m;

@@ -51,7 +51,7 @@ static void add_peer(recorder *r, int first, int *count, int peer, double bytes)
     const bool far = (o + peer) / d != (o + r->me) / d;
     for (int i = first; i < first + *count; i++) {
         fx_work_peers *x = &p->peers[i];
-        if (x->class != class || x->far != far) continue;
+        if (x->who != class || x->far != far) continue;
         x->count++;
         x->bytes += bytes;
         return;
@@ -62,7 +62,7 @@ static void add_peer(recorder *r, int first, int *count, int peer, double bytes)
         return;
     }
     p->peers = grown;
-    p->peers[p->peers_n++] = (fx_work_peers){.class = class, .count = 1, .far = far, .bytes = bytes};
+    p->peers[p->peers_n++] = (fx_work_peers){.who = class, .count = 1, .far = far, .bytes = bytes};
     ++*count;
 }
 

@@ -76,9 +76,9 @@ static double latency(const simulation *s, bool far)
 
 static fx_status send_to(simulation *s, int from, int exchange, const fx_work_peers *to, double start_us)
 {
-    const double sizes = (double)s->w->program[from].size / s->w->program[to->class].size;
+    const double sizes = (double)s->w->program[from].size / s->w->program[to->who].size;
     return fx_flows_add(&s->flows, (fx_flow){.from = from,
-                                             .to = to->class,
+                                             .to = to->who,
                                              .exchange = exchange,
                                              .far = to->far,
                                              .peers = to->count,
@@ -113,7 +113,7 @@ static fx_status begin_transfers(simulation *s, int exchange, int class, double 
         const fx_program *p = &s->w->program[a];
         if (from->begun_us < 0 || !from->post) continue;
         for (int i = from->post->out; i < from->post->out + from->post->outs; i++) {
-            const int b = p->peers[i].class;
+            const int b = p->peers[i].who;
             if ((a != class && b != class) || side_of(s, exchange, b)->begun_us < 0) continue;
             FX_TRY(send_to(s, a, exchange, &p->peers[i], now_us + s->by->start_us));
         }
@@ -171,7 +171,7 @@ static fx_status post(simulation *s, stream *t, const fx_job *j)
     host_reaches(s, t, j);
     mine->post = j;
     for (int i = j->out; i < j->out + j->outs; i++)
-        mine->left += side_of(s, j->exchange, t->p->peers[i].class)->takes;
+        mine->left += side_of(s, j->exchange, t->p->peers[i].who)->takes;
     return s->by->overlap ? begin_transfers(s, j->exchange, class_of(s, t), t->now_us) : FX_OK;
 }
 
@@ -293,7 +293,7 @@ static void expect(simulation *s)
                 if (!pass)
                     side_of(s, j->exchange, c)->takes |= j->kind == FX_JOB_AWAIT || j->kind == FX_JOB_POST;
                 for (int i = j->out; pass && i < j->out + j->outs; i++) {
-                    side *to = side_of(s, j->exchange, p->peers[i].class);
+                    side *to = side_of(s, j->exchange, p->peers[i].who);
                     to->expected += to->takes;
                 }
             }

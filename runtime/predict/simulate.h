@@ -21,7 +21,7 @@ typedef enum {
 
 /* Something that took time, for pictures of the schedule. */
 typedef struct fx_span {
-    int class, box;
+    int who, box;
     bool wire; /* rows under way to other ranks; else the compute stream */
     fx_time_kind kind;
     const char *name;
@@ -44,7 +44,8 @@ typedef struct fx_prediction {
     size_t arena_bytes;           /* of the rank that needs most */
 } fx_prediction;
 
-/* by: how rows travel (ignored for one rank). sink: NULL, or told. FX_ESHAPE: ranks wait for each other for ever, which is a bug. */
+/* by: how rows travel (ignored for one rank). sink: NULL, or told. FX_ESHAPE: ranks wait for each other for
+ * ever, which is a bug. */
 fx_status fx_simulate(const fx_work *, const fx_cost_model *, fx_by by, const fx_span_sink *,
                       fx_prediction *out);
 

@@ -23,7 +23,7 @@ typedef enum { FX_PART_TEXT, FX_PART_STEP, FX_PART_VAE, FX_PARTS_OF_PICTURE } fx
 
 /* Ranks of a class that a job sends to or hears from. */
 typedef struct fx_work_peers {
-    int class, count;
+    int who, count;
     bool far;     /* in another domain */
     double bytes; /* for all `count` of them together */
 } fx_work_peers;
