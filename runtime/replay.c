@@ -110,7 +110,7 @@ static fx_status write_down(fx_sizes *z, tape *t)
                                           .host = on_host,
                                           .ctx = t}};
     t->base = z->base;
-    FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(z->comm), fx_comm_size(z->comm), &z->opt,
+    FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(z->now->comm), fx_comm_size(z->now->comm), &z->opt,
                            z->session.size, &watch, &bytes));
     return t->st;
 }
@@ -132,10 +132,10 @@ static fx_status move_all(fx_comm *rows, const tape *t, fx_ticket tickets[])
 
 static fx_status run_once(fx_sizes *z, const tape *t, fx_ticket tickets[], double *seconds)
 {
-    FX_TRY(fx_comm_barrier(z->comm));
+    FX_TRY(fx_comm_barrier(z->now->comm));
     const double begin = fx_now_s();
-    FX_TRY(move_all(fx_comm_rows(z->comm), t, tickets));
-    FX_TRY(fx_comm_settle(z->comm));
+    FX_TRY(move_all(fx_comm_rows(z->now->comm), t, tickets));
+    FX_TRY(fx_comm_settle(z->now->comm));
     FX_TRY(fx_sync(z->be));
     *seconds = fx_now_s() - begin;
     return FX_OK;
@@ -146,16 +146,16 @@ fx_status fx_replay_step(fx_sizes *z, int runs, double seconds[])
     tape t = {0};
     fx_ticket *tickets = NULL;
     fx_status st;
-    fx_comm_set_phase(z->comm, "replay of transfers");
-    FX_TRY_OUT(fx_comm_vote(z->comm, write_down(z, &t), NULL));
+    fx_comm_set_phase(z->now->comm, "replay of transfers");
+    FX_TRY_OUT(fx_comm_vote(z->now->comm, write_down(z, &t), NULL));
     tickets = malloc(((size_t)t.posts + 1) * sizeof *tickets);
     st = tickets ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for %d tickets", t.posts);
-    st = fx_comm_vote(z->comm, st, NULL);
+    st = fx_comm_vote(z->now->comm, st, NULL);
     if (!st && !tickets) st = FX_ENOMEM; /* the vote has failed then */
     if (st) goto out;
     for (int i = 0; i <= t.posts; i++) tickets[i] = (fx_ticket){-1, 0};
     for (int i = 0; i < runs; i++) FX_TRY_OUT(run_once(z, &t, tickets, &seconds[i]));
-    FX_TRY_OUT(fx_comm_all_reduce_f64(z->comm, FX_MAX, seconds, runs));
+    FX_TRY_OUT(fx_comm_all_reduce_f64(z->now->comm, FX_MAX, seconds, runs));
 out:
     free(t.moves);
     free(t.xfers);
