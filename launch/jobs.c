@@ -44,7 +44,7 @@ static fx_status refuse(const char *key, const json_t *value, const char *wanted
                    shown(key, value, text), wanted);
 }
 
-/* A whole number, also when written as 512.0. */
+/* A whole number, also when written as 512.0. What is none counts as 0, which no field may be. */
 static fx_status read_whole(const char *key, const char *flag, const json_t *value, int64_t *out)
 {
     const fx_flag *f = &fx_flags[fx_flag_find(flag)];
@@ -53,10 +53,7 @@ static fx_status read_whole(const char *key, const char *flag, const json_t *val
     *out = json_is_integer(value) ? json_integer_value(value) : 0;
     if (json_is_real(value) && floor(v) == v && fabs(v) < 0x1p53) *out = (int64_t)v;
     snprintf(wanted, sizeof wanted, "a whole number from %.0f to %.0f", f->lo, f->hi);
-    if (!json_is_number(value) || (json_is_real(value) && floor(v) != v) || (double)*out < f->lo ||
-        (double)*out > f->hi)
-        return refuse(key, value, wanted);
-    return FX_OK;
+    return (double)*out >= f->lo && (double)*out <= f->hi ? FX_OK : refuse(key, value, wanted);
 }
 
 static fx_status read_guidance(const char *key, const json_t *value, double *out)
