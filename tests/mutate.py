@@ -118,6 +118,7 @@ LEFT_OUT = [
     ("kernels/cuda/*", r"\+ (THREADS|per_cta|[A-Z_]+) - 1\) /", "a CTA more, which finds nothing to do"),
     ("kernels/cuda/scatter.cu", r"turn|TURN", "which rank is stored to first"),
     ("launch/lines.c", r"newline = have|block\[", "newlines given out become zero bytes, so none lies behind the end; a block size"),
+    ("launch/jobs.c", r"kept = text", "where a message is shortened"),
     ("runtime/text/clip_normalize.c", r"int state", "only read where clusters are asked for"),
     ("kernels/cpu/softmax*", r"base = top", "any finite number will do: the sums are 0"),
     ("*", r"fx_comm_set_(part|phase)", "what messages say of a rank: sh_faults, which takes minutes, reads it"),

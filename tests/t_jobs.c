@@ -26,6 +26,15 @@ static void test_taken(void)
     T_CHECK(!j.width && !j.height && !j.steps && !j.count && j.guidance == -1, "not given");
     fx_job_free(&j);
 
+    const char low[] = "{\"prompt\":\"\",\"width\":1,\"height\":1,\"steps\":1,\"guidance\":0,\"n\":1}";
+    T_OK(fx_job_parse(low, strlen(low), &j));
+    T_CHECK(j.width == 1 && j.height == 1 && j.steps == 1 && j.guidance == 0 && j.count == 1, "the least");
+    fx_job_free(&j);
+    const char high[] = "{\"prompt\":\"\",\"width\":65536,\"steps\":1000,\"guidance\":100,\"n\":10000}";
+    T_OK(fx_job_parse(high, strlen(high), &j));
+    T_CHECK(j.width == 65536 && j.steps == 1000 && j.guidance == 100 && j.count == 10000, "the most");
+    fx_job_free(&j);
+
     static const struct {
         const char *text;
         uint64_t seed;
