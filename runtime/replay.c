@@ -106,6 +106,7 @@ static fx_status write_down(fx_sizes *z, tape *t)
                                           .wait = on_wait,
                                           .copy = on_copy,
                                           .store = NULL, /* not planned by kernels */
+                                          .join = NULL,
                                           .await = NULL,
                                           .host = on_host,
                                           .ctx = t}};

@@ -225,6 +225,11 @@ static void on_store(void *ctx, const char *label, int peer, size_t bytes, int n
     add_peer(r, j->out, &j->outs, peer, (double)bytes);
 }
 
+static void on_join(void *ctx, const char *label)
+{
+    (void)ctx, (void)label; /* they have taken their time already */
+}
+
 static void on_await(void *ctx, const char *label, int peer, size_t bytes, int n, const fx_xfer place[])
 {
     recorder *r = ctx;
@@ -265,7 +270,7 @@ fx_status fx_work_listen(const fx_model *model, fx_backend *be, const fx_request
                                           .wait = on_wait,
                                           .copy = on_copy,
                                           .store = on_store,
-                                          .join = NULL,
+                                          .join = on_join,
                                           .await = on_await,
                                           .host = on_host,
                                           .ctx = &r}};
