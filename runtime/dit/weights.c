@@ -43,11 +43,10 @@ static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_chec
  * of its output and need most of what both are hidden behind; in whole chunks of a matrix product where the width allows. */
 static int64_t before_attention(const fx_dit_config *c)
 {
-    static const int64_t chunk[] = {64, 8, 1};
     const int64_t want = 2 * c->mlp / 3;
-    int i = 0;
-    while (c->mlp % chunk[i] || want < chunk[i]) i++;
-    return want - want % chunk[i];
+    int64_t chunk = 64;
+    while (chunk > 1 && (c->mlp % chunk || want < chunk)) chunk /= 2;
+    return want - want % chunk;
 }
 
 static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
