@@ -210,7 +210,7 @@ static const char *store_name(const char *label)
     return strncmp(label, "in", 2) ? "out" : "in";
 }
 
-/* Copy engines (n > 0) take as long as the kernels that they stand for: on 4 H200 the step was the same, on 2 it was 2 % shorter. */
+/* Copy engines (n > 0) take as long as the kernels that they stand for: on 4 H200 the step was the same, on 2 shorter by 2 %. */
 static void on_store(void *ctx, const char *label, int peer, size_t bytes, int n, const fx_xfer from[])
 {
     recorder *r = ctx;
