@@ -136,7 +136,7 @@ measured cold_no_plans cold_no_plans 1 auto "${sizes[0]}" "${steps[0]}" 1
 for n in 1 2 4 8; do
     [ "$n" -le "$most" ] || continue
     ways=(auto)
-    [ "$n" = 1 ] || ways=(peer nccl)
+    [ "$n" = 1 ] || ways=(auto peer nccl)
     for by in "${ways[@]}"; do
         other=one
         name=${n}_$by

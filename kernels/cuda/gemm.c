@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHOICES = 64, FIXED_M = 4608 }; /* rows of 1024x1024: where the time goes */
+/* Rows of 1024x1024, where the time goes, and the heads of FLUX.1. */
+enum { CHOICES = 64, FIXED_M = 4608, FIXED_HEADS = 24 };
 
 static void free_plan(fx_lt_plan *p)
 {
@@ -39,7 +40,13 @@ static fx_status set_layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t r
     return FX_OK;
 }
 
-static fx_status describe(fx_lt_plan *p, int64_t m)
+/* Attention's products come head by head: with other numbers of heads the library would take other algorithms. */
+static int64_t fixed_batch(const fx_lt_key *k)
+{
+    return k->stride_w ? FIXED_HEADS : k->batch;
+}
+
+static fx_status describe(fx_lt_plan *p, int64_t m, int64_t batch)
 {
     const fx_lt_key *k = &p->key;
     const cublasOperation_t w_op = k->w_plain ? CUBLAS_OP_N : CUBLAS_OP_T, x_op = CUBLAS_OP_N;
@@ -49,11 +56,11 @@ static fx_status describe(fx_lt_plan *p, int64_t m)
     FX_LT(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_TRANSB, &x_op, sizeof x_op));
     FX_LT(cublasLtMatmulDescSetAttribute(p->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     if (k->w_plain)
-        FX_TRY(set_layout(&p->w, k->in, k->n, k->k, k->ldw, k->batch, k->stride_w));
+        FX_TRY(set_layout(&p->w, k->in, k->n, k->k, k->ldw, batch, k->stride_w));
     else
-        FX_TRY(set_layout(&p->w, k->in, k->k, k->n, k->ldw, k->batch, k->stride_w));
-    FX_TRY(set_layout(&p->x, k->in, k->k, m, k->ldx, k->batch, k->stride_x));
-    return set_layout(&p->y, k->out, k->n, m, k->ldy, k->batch, k->stride_y);
+        FX_TRY(set_layout(&p->w, k->in, k->k, k->n, k->ldw, batch, k->stride_w));
+    FX_TRY(set_layout(&p->x, k->in, k->k, m, k->ldx, batch, k->stride_x));
+    return set_layout(&p->y, k->out, k->n, m, k->ldy, batch, k->stride_y);
 }
 
 static bool has_bias(const fx_lt_key *k)
@@ -86,7 +93,8 @@ static bool unsplit(cublasLtMatmulAlgo_t *a)
                                                 sizeof scheme) == CUBLAS_STATUS_SUCCESS;
 }
 
-static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulHeuristicResult_t result[], int *got)
+static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, int64_t batch,
+                     cublasLtMatmulHeuristicResult_t result[], int *got)
 {
     static const cublasLtMatmulPreferenceAttributes_t each[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -94,7 +102,7 @@ static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulHeurist
     cublasLtMatmulPreference_t want;
     const uint32_t align = (uint32_t)p->key.align;
     forget(p);
-    FX_TRY(describe(p, m));
+    FX_TRY(describe(p, m, batch));
     FX_LT(cublasLtMatmulPreferenceCreate(&want));
     (void)cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                &c->workspace_bytes, sizeof c->workspace_bytes);
@@ -108,16 +116,17 @@ static fx_status ask(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulHeurist
     return FX_OK;
 }
 
-/* The library's choices at this number of rows that split no sum and also run the real one, best first. */
-static fx_status choices(fx_cuda *c, fx_lt_plan *p, int64_t m, cublasLtMatmulAlgo_t algo[], int *n)
+/* The library's choices at this number of rows (and of heads) that split no sum and also run the real one, best first. */
+static fx_status choices(fx_cuda *c, fx_lt_plan *p, int64_t m, int64_t batch, cublasLtMatmulAlgo_t algo[],
+                         int *n)
 {
     cublasLtMatmulHeuristicResult_t result[CHOICES], check;
     int got;
     *n = 0;
-    FX_TRY(ask(c, p, m, result, &got));
-    if (m != p->key.m) {
+    FX_TRY(ask(c, p, m, batch, result, &got));
+    if (m != p->key.m || batch != p->key.batch) {
         forget(p);
-        FX_TRY(describe(p, p->key.m));
+        FX_TRY(describe(p, p->key.m, p->key.batch));
     }
     for (int i = 0; i < got; i++) {
         if (result[i].state != CUBLAS_STATUS_SUCCESS || !unsplit(&result[i].algo)) continue;
@@ -157,14 +166,14 @@ static fx_status choose(fx_cuda *c, fx_lt_plan *p)
     cublasLtMatmulAlgo_t algo[CHOICES];
     const fx_lt_key *k = &p->key;
     int n;
-    FX_TRY(choices(c, p, FIXED_M, algo, &n));
-    if (!n) FX_TRY(choices(c, p, k->m, algo, &n));
+    FX_TRY(choices(c, p, FIXED_M, fixed_batch(k), algo, &n));
+    if (!n) FX_TRY(choices(c, p, k->m, k->batch, algo, &n));
     FX_CHECK(n, FX_EDEVICE, "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld]^T",
              (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k, (long long)k->n,
              (long long)k->k);
     p->algo = algo[0];
     if (!fx_lt_worth_a_trial(k) || recall(c, p)) return FX_OK;
-    FX_TRY(choices(c, p, k->m, algo, &n));
+    FX_TRY(choices(c, p, k->m, k->batch, algo, &n));
     bool tried;
     FX_TRY(fx_lt_tune(c, p, algo, n, &tried));
     if (tried) fx_cuda_remember(c, kind, k, sizeof *k, &p->algo, sizeof p->algo);

@@ -169,9 +169,8 @@ template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) put_kernel(put_args a)
 template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) pack_kernel(put_args a)
 {
     const fx_window &w = a.w;
-    const bool fine = !failed(w);
-    if (fine) put_tiles<CHUNKS, true>(a);
-    if (fx_cta() == 0) write_down(w, ROWS, fine, w.state[BLOCKS] + 1, FX_WINDOW_TOLD_ROWS);
+    if (!failed(w)) put_tiles<CHUNKS, true>(a);
+    if (fx_cta() == 0) write_down(w, ROWS, !failed(w), w.state[BLOCKS] + 1, FX_WINDOW_TOLD_ROWS);
 }
 
 /* Rows of the block under way, or the output of the one that was given back. copies: what follows attention are copies, so the

@@ -74,6 +74,7 @@ const op_case op_cases[] = {
     {"attention",     1,   531,   128,  3, 0,       PIECE, NORMAL | PEAKY,           "one query"},
     {"attention",    67,     1,   128,  3, 0,       PIECE, NORMAL | PEAKY,           "one key"},
     {"attention",     1,     1,    64,  2, 0,       PIECE, NORMAL,                   "one query, one key"},
+    {"attention",   337,   337,    16,  6, 0,       PIECE, NORMAL | PEAKY,           "small heads, odd rows, as check_shard"},
     {"attention",  1152,  4608,   128,  6, 0,       SAMPLED, NORMAL | ONLY_BF16,        "FLUX, a quarter of heads and rows"},
     {"attention",  4608,  4608,   128, 24, 0,       SAMPLED, NORMAL | PEAKY | LONG,     "FLUX 1024x1024"},
     {"attention_parts", 11, 50,    64,  3, 16,      HEADS, NORMAL | PEAKY | OUTLIER | NEARCONST | BROKEN, "ring of 2"},
