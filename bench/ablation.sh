@@ -21,7 +21,7 @@ if on_gpus; then
         add "+ text and image on different GPUs" "$ranks:exchange=lsa:layout=stream"
     fi
 else
-    ! "$fluxpar" --version | grep -qE '^backend onednn +[^ n]' || add "oneDNN, f32, one thread" 1x1:backend=onednn:dtype=f32:threads=1
+    ! "$fluxpar" --version | grep -E '^backend onednn +[^ n]' >/dev/null || add "oneDNN, f32, one thread" 1x1:backend=onednn:dtype=f32:threads=1
     add "own kernels, f32, one thread" 1x1:backend=cpu:dtype=f32:threads=1
     add "+ bf16" 1x1:backend=cpu:threads=1
     [ "$ranks" = 1 ] || add "+ $ranks threads" "1x1:backend=cpu:threads=$ranks"

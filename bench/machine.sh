@@ -24,11 +24,11 @@ gpus() { nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true; }
 # Devices where this build and this machine have them, else cores.
 most_ranks() {
     local n=0
-    if [ "$backend" = cuda ] || { [ "$backend" = auto ] && "$fluxpar" --version | grep -qE '^backend cuda +[^ n]'; }; then n=$(gpus); fi
+    if [ "$backend" = cuda ] || { [ "$backend" = auto ] && "$fluxpar" --version | grep -E '^backend cuda +[^ n]' >/dev/null; }; then n=$(gpus); fi
     [ "${n:-0}" -gt 0 ] || n=$(nproc)
     echo "$n"
 }
-on_gpus() { [ "$backend" != cpu ] && [ "$(gpus)" -gt 0 ] && "$fluxpar" --version | grep -qE '^backend cuda +[^ n]'; }
+on_gpus() { [ "$backend" != cpu ] && [ "$(gpus)" -gt 0 ] && "$fluxpar" --version | grep -E '^backend cuda +[^ n]' >/dev/null; }
 short_name() {
     local name
     name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)

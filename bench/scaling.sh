@@ -23,19 +23,16 @@ for size in ${SIZES:-512 1024 2048}; do
 done
 
 # In groups: totals are seconds from process start to a picture on disk; the first picture of each group is warm-up.
-if ! "$fluxpar" generate --help | grep -qE -- '--groups( |$)'; then
-    echo "# weak scaling in groups: not measured, this build's generate has no --groups"
-else
-    size=${SIZES:-512} size=${size%% *} each=${PER_GROUP:-4}
-    echo "# weak scaling, ${size}x$size: a group per rank, $each pictures per group"
-    echo "# groups   rate  speedup    eff"
-    echo "#      (images/s)    (x)    (%)"
-    for ((n = 1; ; n = 2 * n < ranks ? 2 * n : ranks)); do
-        mkdir -p "$scratch/weak-$n"
-        # shellcheck disable=SC2046
-        $(start "$n") "$fluxpar" generate "${flags[@]}" -p cat -S 1 -n $((n * each)) --groups "$n" -W "$size" -H "$size" -q \
-            --report "$scratch/weak-$n/report.json" -o "$scratch/weak-$n/p.png" >"$scratch/weak-$n/paths" || bad=1
-        python3 - "$n" "$scratch" <<'PY' || bad=1
+size=${SIZES:-512} size=${size%% *} each=${PER_GROUP:-4}
+echo "# weak scaling, ${size}x$size: a group per rank, $each pictures per group"
+echo "# groups   rate  speedup    eff"
+echo "#      (images/s)    (x)    (%)"
+for ((n = 1; ; n = 2 * n < ranks ? 2 * n : ranks)); do
+    mkdir -p "$scratch/weak-$n"
+    # shellcheck disable=SC2046
+    $(start "$n") "$fluxpar" generate "${flags[@]}" -p cat -S 1 -n $((n * each)) --groups "$n" -W "$size" -H "$size" -q \
+        --report "$scratch/weak-$n/report.json" -o "$scratch/weak-$n/p.png" >"$scratch/weak-$n/paths" || bad=1
+    python3 - "$n" "$scratch" <<'PY' || bad=1
 import json, os, sys
 n, folder = int(sys.argv[1]), sys.argv[2]
 totals = sorted(i["timings"]["total"] for i in json.load(open(f"{folder}/weak-{n}/report.json"))["images"])
@@ -48,10 +45,9 @@ weak["rows"].append({"groups": n, "ranks": n, "images": len(totals), "images_per
 json.dump(weak, open(path, "w"))
 print(f"{n:8} {rate:6.3f} {rate / base:8.2f} {100 * rate / base / n:6.1f}")
 PY
-        [ "$n" -lt "$ranks" ] || break
-    done
-    [ ! -s "$scratch/weak.json" ] || parts+=("weak+=$scratch/weak.json")
-fi
+    [ "$n" -lt "$ranks" ] || break
+done
+[ ! -s "$scratch/weak.json" ] || parts+=("weak+=$scratch/weak.json")
 [ ${#parts[@]} -gt 0 ] || exit 1
 python3 "$root/bench/collect.py" "$out/scaling-$machine.json" bench=scaling commit="$commit" machine="$machine" note="${NOTE:-}" "${parts[@]}" || bad=1
 echo "# written: $out/scaling-$machine.json"

@@ -58,7 +58,7 @@ once_per_node() { srun --mpi=none --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLUR
 
 doctor() {
     [ "$DOCTOR" = 1 ] || return 0
-    "$FLUXPAR" help 2>/dev/null | grep -q doctor || refuse "DOCTOR=1, but this fluxpar has no doctor"
+    "$FLUXPAR" help 2>/dev/null | grep doctor >/dev/null || refuse "DOCTOR=1, but this fluxpar has no doctor"
     ranks -- doctor -m "$MODEL" || refuse "the doctor found something, see above; DOCTOR=0 runs without asking"
 }
 

@@ -28,7 +28,7 @@ fx() {
 }
 
 # There is mpirun, and this build speaks MPI.
-has_mpi() { command -v mpirun >/dev/null && "$fluxpar" --version | grep -qE '^MPI +[^ n]'; }
+has_mpi() { command -v mpirun >/dev/null && "$fluxpar" --version | grep -E '^MPI +[^ n]' >/dev/null; }
 mpi() {
     local ranks=$1
     shift

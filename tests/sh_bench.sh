@@ -24,8 +24,8 @@ check "one rank: cold without plans, three sizes, cold" same "$(awk '$2 == 1 && 
     "cold_no_plans picture picture picture cold"
 check "times of every picture" awk '/^(picture|cold)/ {n++; for (i = 6; i <= 11; i++) if ($i !~ /^[0-9.]+$/ || $6 <= 0) exit 1} END {exit !n}' $table
 if [ "$ranks" = 2 ]; then
-    check "two ranks: both exchanges, two more sizes" same "$(awk '/^picture/ && $2 == 2 {print $3, $14}' $table | xargs)" \
-        "peer same nccl same auto same auto same"
+    check "two ranks: the automatic and both other exchanges, two more sizes" same "$(awk '/^picture/ && $2 == 2 {print $3, $14}' $table | xargs)" \
+        "auto same peer same nccl same auto same auto same"
     check "and the waits of a step" awk '/^picture/ && $2 == 2 {if ($12 !~ /^[0-9.]+$/) exit 1}' $table
 fi
 if command -v python3 >/dev/null; then

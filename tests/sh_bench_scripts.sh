@@ -26,9 +26,7 @@ for name in "ops", "comm":
     assert d["bench"] == name and len(d["runs"]) == 1 and all(r["wrong"] == 0 for r in d["runs"][0]["rows"])'
 check "scaling: a table per size" same "$(grep -c '^# rows with wrong bytes: 0 OK' "$out")" 2
 check "scaling: rows of 1 to N ranks" same "$(grep -cE '^  [0-9]+x[0-9]+ ' "$out")" $((2 * ranks))
-if "$fluxpar" generate --help | grep -qE -- '--groups( |$)'; then
-    check "scaling: groups" same "$(awk '/^# weak/ {on = 1} /^# written/ {on = 0} on && !/^#/ {n++; if ($2 <= 0) bad = 1} END {print n, bad + 0}' "$out")" "$ranks 0"
-else check "scaling: says why groups are missing" prints '^# weak scaling in groups: not measured'; fi
+check "scaling: groups" same "$(awk '/^# weak/ {on = 1} /^# written/ {on = 0} on && !/^#/ {n++; if ($2 <= 0) bad = 1} END {print n, bad + 0}' "$out")" "$ranks 0"
 check "scaling: the result file has machine, commit and both sizes" python3 -c 'import json
 d = json.load(open("res/scaling-here.json"))
 assert d["machine"] == "here" and d["commit"] and [r["parameters"]["width"] for r in d["strong"]] == [32, 64]

@@ -15,7 +15,7 @@ skipped=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-if ! command -v mpirun >/dev/null || ! "$build/fluxpar" --version | grep -qE '^MPI +[^ n]'; then
+if ! command -v mpirun >/dev/null || ! "$build/fluxpar" --version | grep -E '^MPI +[^ n]' >/dev/null; then
     echo "sh_mpi: there is no mpirun, or the build is without MPI"
     echo "sh_mpi: 0 passed, 0 failed, 1 skipped"
     exit 77

@@ -52,7 +52,7 @@ if [ -z "${2:-}" ]; then
     fi
 fi
 fluxpar=$build/fluxpar
-if [ "$most" -gt 1 ] && ! { command -v mpirun >/dev/null && "$fluxpar" --version | grep -qE '^MPI +[^ n]'; }; then
+if [ "$most" -gt 1 ] && ! { command -v mpirun >/dev/null && "$fluxpar" --version | grep -E '^MPI +[^ n]' >/dev/null; }; then
     echo "one rank only: no mpirun, or a build without MPI"
     most=1
 fi

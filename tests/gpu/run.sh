@@ -111,7 +111,7 @@ program models "$build/tests/t_golden" --backend "$staged" --dtype bf16 "${golde
 program models_on_device "$build/tests/t_golden" --backend "$backend" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
 picture one_rank 1
 # Sums in another order, bf16 in between: the CPU's own backends are 53 to 57 dB apart, another seed 11.
-if "$fluxpar" --version | grep -q '^backend cpu'; then
+if "$fluxpar" --version | grep '^backend cpu' >/dev/null; then
     picture by_the_cpu 1 --backend cpu
     program as_the_cpu "$build/tests/tool_pictures" "$report/one_rank.png" "$report/by_the_cpu.png" 45
 else skip as_the_cpu "built with FX_CPU=OFF"; fi
@@ -236,7 +236,7 @@ by_windows() {
 }
 if [ "$ranks" -lt 2 ] || ! command -v mpirun >/dev/null; then
     skip "several devices" "need more than one, and mpirun"
-elif [ "$rehearse" = 0 ] && ! "$fluxpar" --version | grep -q '^backend cuda.* NCCL [0-9]'; then
+elif [ "$rehearse" = 0 ] && ! "$fluxpar" --version | grep '^backend cuda.* NCCL [0-9]' >/dev/null; then
     skip "several devices" "a build without NCCL"
 else
     # all on the first device: the bits of a row must not depend on how many rows there are beside it
@@ -250,7 +250,7 @@ else
     program stopped_rank lost STOP 'rank 1' auto
     program stopped_rank_lsa lost STOP 'rank 1' lsa
     program killed_rank lost KILL 'rank 1 \(process [0-9]+\) is gone' auto
-    if [ "$rehearse" = 1 ] || "$fluxpar" --version | grep -q 'no windows'; then
+    if [ "$rehearse" = 1 ] || "$fluxpar" --version | grep 'no windows' >/dev/null; then
         skip windows "this NCCL has none (2.28 and its nccl_device.h are needed)"
     else by_windows; fi
 fi
