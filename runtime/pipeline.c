@@ -237,7 +237,7 @@ fx_status fx_pipeline_warm_up(fx_pipeline *p, const fx_request *requests, int n)
 {
     const fx_progress progress = p->opt.progress;
     const int groups = p->sizes.now->groups;
-    fx_request r[FX_WARM_MOST];
+    fx_request r[FX_WARM_MOST] = {0};
     fx_size size[FX_WARM_MOST];
     fx_comm_set_phase(p->sizes.whole, "warm-up");
     FX_TRY(fx_comm_vote(p->sizes.whole, sizes_of(p, requests, n, r, size), NULL));

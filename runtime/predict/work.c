@@ -18,16 +18,17 @@ struct fx_graph {
  * near. Of many ranks one row more or less makes no class: all count as the fullest, which comes first. */
 enum { EXACT_RANKS = 16 };
 
+/* Of one type throughout, so that there are no bytes between the fields: keys are compared byte by byte. */
 typedef struct class_key {
-    int64_t rows[FX_SEGMENTS], group; /* group: rows of all its ranks */
-    int near_group, near_all, place;  /* ranks of its domain in its ulysses group, in all */
+    int64_t rows[FX_SEGMENTS], group;    /* group: rows of all its ranks */
+    int64_t near_group, near_all, place; /* ranks of its domain in its ulysses group, in all */
 } class_key;
 
 static void key_of(const fx_layout *l, const fx_arrangement *how, int rank, class_key *k)
 {
     const int u = how->mesh.ulysses, first = rank / u * u, d = how->domain, mine = (how->offset + rank) / d;
     const bool exact = l->ranks <= EXACT_RANKS;
-    memset(k, 0, sizeof *k); /* they are compared byte by byte */
+    memset(k, 0, sizeof *k);
     for (int s = 0; s < FX_SEGMENTS; s++)
         k->rows[s] = exact ? l->part[rank][s].count : l->part[rank][s].count > 0;
     for (int r = first; r < first + u; r++) {
