@@ -118,6 +118,8 @@ static fx_status load(fx_work *j, const fx_batch *batch)
     p.progress_ctx = j;
     p.groups = j->groups.groups;
     p.at_once = j->at_once;
+    const fx_request first = fx_recipe_request(&j->used);
+    if (!j->used.batch) p.first = &first; /* a batch goes on after a picture that does not fit */
     if (!j->used.batch && !j->used.warmup && j->used.count == 1)
         p.text_bytes = 0; /* its prompt does not come again */
     const double start = fx_now_s();

@@ -60,6 +60,9 @@ typedef struct fx_pipeline_options {
      * says. */
     fx_status (*choose)(void *ctx, const char *device, int ranks, fx_pipeline_choice *);
     void *choose_ctx;
+    /* NULL, or a picture that is going to be made: it is completed, and what its activations need is held against the host's
+     * memory together with the weights, before any of these is read. Borrowed by fx_pipeline_open alone. */
+    const struct fx_request *first;
     fx_progress progress;
     void *progress_ctx;
 } fx_pipeline_options;

@@ -85,6 +85,17 @@ static fx_status plan_teams(fx_pipeline *p)
     return fx_teams_plan(&p->sizes, &p->opt, (int)p->model.dit_config.heads);
 }
 
+/* Before minutes go into reading weights. With several groups the picture is made by one of them, whose plan comes later. */
+static fx_status check_first(fx_pipeline *p)
+{
+    if (!p->opt.first) return FX_OK;
+    fx_request r = *p->opt.first;
+    p->opt.first = NULL; /* the caller's, for this call alone */
+    FX_TRY(fx_comm_vote(p->comm, fx_request_complete(&p->facts, &r), NULL));
+    if (p->sizes.teams > 1) return FX_OK;
+    return fx_sizes_check(&p->sizes, (fx_size){r.width, r.height, r.steps, r.t5_len});
+}
+
 static fx_status open_records(fx_pipeline *p)
 {
     p->reports = calloc((size_t)fx_comm_size(p->comm), sizeof *p->reports);
@@ -114,6 +125,7 @@ fx_status fx_pipeline_open(const fx_pipeline_options *opt, fx_comm *comm, fx_pip
     FX_TRY_OUT(choose(p));
     FX_TRY_OUT(fx_comm_vote(comm, plan_teams(p), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, fx_comm_open_rows(comm, p->be, opt->exchange), NULL));
+    FX_TRY_OUT(check_first(p));
     FX_TRY_OUT(fx_comm_vote(comm, fx_model_load(&p->model, comm, on_load, &progress), NULL));
     FX_TRY_OUT(fx_comm_vote(comm, open_records(p), NULL));
     FX_TRY_OUT(fx_teams_open(&p->sizes, opt->exchange));

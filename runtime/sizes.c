@@ -75,12 +75,17 @@ static void release(fx_sizes *z)
     z->capacity = 0;
 }
 
+static int ranks_of_node(const fx_sizes *z)
+{
+    return z->share->local_size > 1 ? z->share->local_size : 1;
+}
+
 /* All ranks of a node take theirs at once: checked together and before any does, so that none is killed for what
  * its neighbour took. */
 static fx_status check_room(const fx_sizes *z, size_t bytes)
 {
     const char *limit;
-    const int local = z->share->local_size > 1 ? z->share->local_size : 1;
+    const int local = ranks_of_node(z);
     const size_t have = fx_memory_share(local, &limit);
     if (bytes <= have) return FX_OK;
     return FX_FAIL(FX_ENOMEM,
@@ -88,6 +93,20 @@ static fx_status check_room(const fx_sizes *z, size_t bytes)
                    "%.2f GiB are available to each (%s); make the picture smaller or use more nodes",
                    (double)bytes / 0x1p30, local, (double)fx_store_bytes(z->model->store) / 0x1p30,
                    (double)have / 0x1p30, limit);
+}
+
+/* The same while the weights, one copy per node, are still to come. An address space is of one rank. */
+static fx_status check_beside_weights(const fx_sizes *z, size_t bytes)
+{
+    const char *limit;
+    const int local = ranks_of_node(z);
+    const size_t have = fx_memory_available(&limit), weights = fx_store_bytes(z->model->store);
+    const bool of_rank = have == fx_memory_rooms("").space;
+    if (weights + bytes * (size_t)(of_rank ? 1 : local) <= have) return FX_OK;
+    return FX_FAIL(FX_ENOMEM,
+                   "weights need %.2f GiB on this node, and activations need %.2f GiB on each of %d ranks of "
+                   "it; %.2f GiB are available (%s); make the picture smaller or use more nodes",
+                   (double)weights / 0x1p30, (double)bytes / 0x1p30, local, (double)have / 0x1p30, limit);
 }
 
 static fx_status take_pages(fx_sizes *z, size_t bytes)
@@ -170,6 +189,14 @@ static fx_status plan_all(fx_sizes *z, const fx_size size[], int n, size_t *byte
     }
     fx_sizes_select(z, now);
     return st;
+}
+
+fx_status fx_sizes_check(fx_sizes *z, fx_size size)
+{
+    fx_known_size *k;
+    if (fx_on_device(z->be)) return FX_OK;
+    FX_TRY(fx_comm_vote(z->whole, plan(z, size, &k), NULL));
+    return fx_comm_vote(z->whole, check_beside_weights(z, k->arena_bytes), NULL);
 }
 
 fx_status fx_sizes_reserve(fx_sizes *z, const fx_size size[], int n)

@@ -55,6 +55,9 @@ typedef struct fx_sizes {
 
 /* From now on pictures are made by this one of the teams. */
 void fx_sizes_select(fx_sizes *, fx_team *);
+/* Collective over all ranks, before weights are loaded: FX_ENOMEM when a picture of this size does not fit beside them in the
+ * host's memory. Nothing is taken; a device's memory is not looked at. */
+fx_status fx_sizes_check(fx_sizes *, fx_size);
 /* Collective over all ranks: plans these sizes for every team and takes memory for the largest. On a device, where other ranks
  * reach the block, a team of several cannot take more later. */
 fx_status fx_sizes_reserve(fx_sizes *, const fx_size[], int n);

@@ -224,9 +224,9 @@ if sanitized; then skip "memory" "built with AddressSanitizer"; else
     }
     have='[0-9.]+ GiB are available.* \(address space limit \(ulimit -v\)\)'
     for n in 1 3; do
-        limits "too large a picture" 4000000 $n "activations need [0-9.]+ GiB on each of $n ranks of this node, beside [0-9.]+ GiB of weights; $have" -W 8192 -H 8192
+        limits "too large a picture" 4000000 $n "weights need [0-9.]+ GiB on this node, and activations need [0-9.]+ GiB on each of $n ranks of it; $have" -W 8192 -H 8192
     done
-    limits "no room for the weights" 6000000 1 "weights need [0-9.]+ GiB on this node; $have" -m synthetic:flux-dev
+    limits "no room for the weights" 6000000 1 "weights need [0-9.]+ GiB on this node, and activations .*; $have" -m synthetic:flux-dev
     ranks '[ $r = 1 ] && ulimit -v 1500000; exec "$FLUXPAR" "$@"' --steps 1 -W 4096 -H 4096
     after_fault "too little memory on one rank" 8 "activations need .*; $have"
     check "too little memory on one rank: it says so" says "error: rank 1 "
@@ -246,7 +246,7 @@ if [ -n "$group" ] && ! sanitized; then
         rc=0
         timeout 120 sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" "${run[@]}" \
             "$fluxpar" generate -m "$model" -p x --threads 1 --steps 1 -S 1 -W 2048 -H 2048 -o out/x.png >"$out" 2>"$err" || rc=$?
-        after_fault "memory limit of a job, $n ranks" 8 "activations need [0-9.]+ GiB on each of $n ranks .*; 0\.[0-9]+ GiB are available to each \(memory limit of this container or job"
+        after_fault "memory limit of a job, $n ranks" 8 "activations need [0-9.]+ GiB on each of $n ranks .*; 0\.[0-9]+ GiB are available \(memory limit of this container or job"
     done
 else skip "memory limit of a job" "no right to make a control group here"; fi
 for _ in $(seq 100); do
