@@ -6,7 +6,8 @@ fx_root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 fx_lib=$(echo "$fx_root"/usr/lib/*-linux-gnu)
 export PATH="$fx_root/usr/bin:$PATH"
 export LD_LIBRARY_PATH="$fx_lib:$fx_lib/openmpi/lib:$fx_lib/pmix2/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-export CPATH="$fx_root/usr/include:$(echo "$fx_root"/usr/include/*-linux-gnu)${CPATH:+:$CPATH}" # the second: of one architecture
+fx_own=$(echo "$fx_root"/usr/include/*-linux-gnu) # headers of one architecture
+export CPATH="$fx_root/usr/include:$fx_own${CPATH:+:$CPATH}"
 export LIBRARY_PATH="$fx_lib${LIBRARY_PATH:+:$LIBRARY_PATH}"
 # pkg-config sees the packages and nothing else: their files say /usr, which this puts in front of
 export PKG_CONFIG_SYSROOT_DIR="$fx_root" PKG_CONFIG_LIBDIR="$fx_lib/pkgconfig:$fx_root/usr/share/pkgconfig"
@@ -26,4 +27,4 @@ if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     done
 fi
 export FLUXPAR_CMAKE
-unset fx_root fx_lib fx_name fx_dir
+unset fx_root fx_lib fx_own fx_name fx_dir
