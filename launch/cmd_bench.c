@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "launch/agree.h"
-#include "launch/bench.h"
+#include "launch/bench/bench.h"
 #include "launch/commands.h"
 #include "launch/json_file.h"
 #include "launch/model_look.h"

@@ -7,7 +7,7 @@
 
 #include "kernels/ops.h"
 #include "launch/commands.h"
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "launch/model_look.h"
 #include "launch/signals.h"
 #include "launch/talk.h"

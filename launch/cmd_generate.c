@@ -15,7 +15,7 @@
 #include "launch/metadata.h"
 #include "launch/model_look.h"
 #include "launch/picture.h"
-#include "launch/place.h"
+#include "launch/place/place.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"
 #include "launch/signals.h"

@@ -10,7 +10,7 @@
 #include "launch/agree.h"
 #include "launch/commands.h"
 #include "launch/metadata.h"
-#include "launch/place.h"
+#include "launch/place/place.h"
 #include "launch/progress.h"
 #include "launch/prompt.h"
 #include "launch/recipe.h"

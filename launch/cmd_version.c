@@ -10,7 +10,7 @@
 #include <pcre2.h>
 
 #include "kernels/ops.h"
-#include "launch/bind.h"
+#include "launch/place/bind.h"
 #include "launch/commands.h"
 #include "parallel/comm_nccl.h"
 

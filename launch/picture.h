@@ -2,7 +2,7 @@
 #ifndef FX_LAUNCH_PICTURE_H
 #define FX_LAUNCH_PICTURE_H
 
-#include "launch/batch.h"
+#include "launch/batch/batch.h"
 #include "launch/bootstrap.h"
 #include "launch/progress.h"
 #include "launch/report.h"

@@ -2,7 +2,7 @@
 #ifndef FX_LAUNCH_PICTURE_TOLD_H
 #define FX_LAUNCH_PICTURE_TOLD_H
 
-#include "launch/batch.h"
+#include "launch/batch/batch.h"
 #include "parallel/desk.h"
 
 /* result: no rgb; its step times and rank reports lie in the bytes it was read from. */

@@ -86,8 +86,8 @@ AREAS = [
         ("runtime/text/*.c", "tokenizer_files; tokenizers; token_settings"),
     ]),
     ("batches", 2, [
-        ("launch/jobs.c", "jobs; fuzz_replay"),
-        ("launch/lines.c", "jobs; fuzz_replay"),
+        ("launch/batch/jobs.c", "jobs; fuzz_replay"),
+        ("launch/batch/lines.c", "jobs; fuzz_replay"),
     ]),
     ("scheduler", 3, [
         ("runtime/sample/noise.c", "noise"),
@@ -117,8 +117,8 @@ LEFT_OUT = [
     ("kernels/cuda/*", r"THREADS, 0,|, 1, 0, |CTAS", "shared memory that nobody uses; how finely work is dealt to a device"),
     ("kernels/cuda/*", r"\+ (THREADS|per_cta|[A-Z_]+) - 1\) /", "a CTA more, which finds nothing to do"),
     ("kernels/cuda/scatter.cu", r"turn|TURN", "which rank is stored to first"),
-    ("launch/lines.c", r"newline = have|block\[", "newlines given out become zero bytes, so none lies behind the end; a block size"),
-    ("launch/jobs.c", r"kept = text", "where a message is shortened"),
+    ("launch/batch/lines.c", r"newline = have|block\[", "newlines given out become zero bytes, so none lies behind the end; a block size"),
+    ("launch/batch/jobs.c", r"kept = text", "where a message is shortened"),
     ("runtime/text/clip_normalize.c", r"int state", "only read where clusters are asked for"),
     ("kernels/cpu/softmax*", r"base = top", "any finite number will do: the sums are 0"),
     ("*", r"fx_comm_set_(part|phase)", "what messages say of a rank: sh_faults, which takes minutes, reads it"),

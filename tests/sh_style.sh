@@ -54,14 +54,17 @@ includes() {
         may["runtime/dit"] = "runtime/dit " parallel
         may["runtime/vae"] = "runtime/vae " parallel
         models = "runtime runtime/sample runtime/text runtime/dit runtime/vae " parallel
-        may["runtime"] = models; may["runtime/predict"] = "runtime/predict " models; may["launch"] = "launch runtime/predict " models
+        may["runtime"] = models; may["runtime/predict"] = "runtime/predict " models
+        may["launch"] = "launch launch/place launch/doctor launch/batch launch/bench runtime/predict " models
+        may["launch/place"] = "launch/place launch " models; may["launch/batch"] = "launch/batch launch " models
+        may["launch/doctor"] = "launch/doctor launch/place launch " models; may["launch/bench"] = "launch/bench launch " models
         backends = " kernels/ref kernels/cpu kernels/onednn kernels/cuda kernels/twin "
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
         only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
         only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
-        only["^hwloc"] = "^launch/bind\\.c$"
+        only["^hwloc"] = "^launch/place/bind\\.c$"
         only["^jansson"] = "^(runtime/io|runtime/text|runtime/predict|launch|bench|tests)/"
         only["^png\\.h"] = "^(runtime/io/png[^/]*|launch/cmd_version\\.c|tests/.*)$"
         only["^(pcre2|utf8proc)"] = "^(runtime/text/|launch/cmd_version\\.c)"
@@ -192,7 +195,7 @@ calls() { # calls PATTERN FILE...: undefined symbols that match
 ends='exit|quick_exit|abort|__assert_fail|__assert'
 talks='(__)?v?printf(_chk)?|(__)?v?dprintf(_chk)?|puts|putchar|perror|stdout|stderr|system|popen'
 libraries=("$build_dir"/libfx_*.a)
-launch_objects=("$build_dir"/CMakeFiles/fluxpar.dir/launch/*.o)
+launch_objects=("$build_dir"/CMakeFiles/fluxpar.dir/launch/{,*/}*.o)
 if ! command -v nm >/dev/null || [ ! -f "${libraries[0]}" ] || [ ! -f "${launch_objects[0]}" ]; then
     skip "symbols" "no nm, or nothing built in $build_dir"
 else

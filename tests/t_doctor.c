@@ -1,6 +1,6 @@
-/* What `fluxpar doctor` makes of its measurements (launch/doctor_judge.c), and who measures with whom: pure functions, so racks
+/* What `fluxpar doctor` makes of its measurements (launch/doctor/judge.c), and who measures with whom: pure functions, so racks
  * and broken devices need not be there. */
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "tests/test.h"
 
 enum { MOST = 80 };

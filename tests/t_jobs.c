@@ -1,11 +1,11 @@
-/* Lines of a batch (launch/jobs.h, launch/lines.h): what is taken, what is refused and with which words; lines of any length
+/* Lines of a batch (launch/batch/jobs.h, lines.h): what is taken, what is refused and with which words; lines of any length
  * out of files and slow pipes. */
-#include "launch/jobs.h"
+#include "launch/batch/jobs.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "launch/lines.h"
+#include "launch/batch/lines.h"
 #include "tests/test.h"
 
 static void test_taken(void)

@@ -1,6 +1,6 @@
-/* What surrounds a process and what that means (launch/surround.c, judge.c, binding.c): facts from a folder that is laid out
- * like /, how a process was started; place/scene.c has the checks. */
-#include "launch/judge.h"
+/* What surrounds a process and what that means (launch/place/surround.c, judge.c, binding.c): facts from a folder that is laid
+ * out like /, how a process was started; place/scene.c has the checks. */
+#include "launch/place/judge.h"
 #include "runtime/core/clock.h"
 #include "tests/place/scene.h"
 #include "tests/scratch.h"

@@ -1,6 +1,6 @@
-/* The results file of a batch (launch/results.h): what is written is read again, what a killed writer left half goes, and
+/* The results file of a batch (launch/batch/results.h): what is written is read again, what a killed writer left half goes, and
  * what is no results file stays as it is. */
-#include "launch/results.h"
+#include "launch/batch/results.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
-/* A jobs file (launch/jobs.h): cut into lines through a small buffer, each line parsed. Then the same bytes as a results file
- * that a batch goes on with. */
+/* A jobs file (launch/batch/jobs.h): cut into lines through a small buffer, each line parsed. Then the same bytes as a results
+ * file that a batch goes on with. */
 #include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launch/jobs.h"
-#include "launch/lines.h"
-#include "launch/results.h"
+#include "launch/batch/jobs.h"
+#include "launch/batch/lines.h"
+#include "launch/batch/results.h"
 #include "runtime/text/utf8.h"
 
 static void check_job(const char *text, size_t size)

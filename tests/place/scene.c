@@ -1,5 +1,5 @@
 /* Every check of a scene with facts that break it and with facts that just do not; how ranks are bound. Part of t_place. */
-#include "launch/judge.h"
+#include "launch/place/judge.h"
 #include "tests/place/scene.h"
 #include "tests/test.h"
 

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "runtime/core/clock.h"
 
 enum { GREETING = 16 };

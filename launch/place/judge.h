@@ -3,7 +3,7 @@
 #ifndef FX_LAUNCH_JUDGE_H
 #define FX_LAUNCH_JUDGE_H
 
-#include "launch/surround.h"
+#include "launch/place/surround.h"
 #include "runtime/core/status.h"
 
 typedef enum { FX_FOUND_NOTE, FX_FOUND_WARNING, FX_FOUND_FAILURE } fx_found_level;

@@ -1,6 +1,6 @@
 /* The desk of a batch; see batch.h. One line is open at a time and gives its pictures one after the other; pictures that were
  * handed out are remembered until they are done. */
-#include "launch/batch.h"
+#include "launch/batch/batch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launch/batch_rows.h"
-#include "launch/jobs.h"
-#include "launch/lines.h"
+#include "launch/batch/batch_rows.h"
+#include "launch/batch/jobs.h"
+#include "launch/batch/lines.h"
 #include "launch/recipe.h"
-#include "launch/results.h"
+#include "launch/batch/results.h"
 #include "launch/talk.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"

@@ -1,5 +1,5 @@
 /* Bounded reading by lines; see lines.h. */
-#include "launch/lines.h"
+#include "launch/batch/lines.h"
 
 #include <errno.h>
 #include <poll.h>

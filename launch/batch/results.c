@@ -1,5 +1,5 @@
 /* Results of a batch; see results.h. */
-#include "launch/results.h"
+#include "launch/batch/results.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launch/lines.h"
+#include "launch/batch/lines.h"
 #include "runtime/core/log.h"
 #include "runtime/io/json.h"
 #include "runtime/io/output.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "kernels/ops.h"
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "parallel/comm_nccl.h"
 
 static json_t *text(const char *value)

@@ -1,6 +1,6 @@
 /* Facts into findings; see judge.h. One finding per kind and node, not per rank: what holds for many is said once, and of how
  * many. */
-#include "launch/judge.h"
+#include "launch/place/judge.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Who measures with whom in which round; contract in doctor.h. */
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 
 enum { ALONE = 8 }; /* ranks of which one pair at a time is measured */
 

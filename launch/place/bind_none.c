@@ -1,5 +1,5 @@
 /* Without hwloc: processes stay where the launcher put them, and threads share the allowed cores (parallel/cores.c). */
-#include "launch/bind.h"
+#include "launch/place/bind.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "parallel/comm_nccl.h"
 #include "runtime/core/clock.h"
 

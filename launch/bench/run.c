@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/bench.h"
+#include "launch/bench/bench.h"
 #include "launch/recipe.h"
 #include "launch/talk.h"
 #include "runtime/collect.h"

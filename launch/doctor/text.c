@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 #include "parallel/comm_nccl.h"
 
 enum { MATRIX_MOST = 16 }; /* ranks; of more the extremes are told */

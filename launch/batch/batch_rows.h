@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "launch/batch.h"
+#include "launch/batch/batch.h"
 
 /* What was asked for. NULL: no memory. */
 json_t *fx_row_of(const char *status, const fx_task *);

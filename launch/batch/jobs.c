@@ -1,5 +1,5 @@
 /* Jobs out of lines; see jobs.h. Ranges are those of the flags of the same name. */
-#include "launch/jobs.h"
+#include "launch/batch/jobs.h"
 
 #include <errno.h>
 #include <math.h>

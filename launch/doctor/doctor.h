@@ -3,7 +3,7 @@
 #ifndef FX_LAUNCH_DOCTOR_H
 #define FX_LAUNCH_DOCTOR_H
 
-#include "launch/place.h"
+#include "launch/place/place.h"
 
 /* ---- messages between ranks (doctor_wires.c) ---- */
 

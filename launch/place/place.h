@@ -3,9 +3,9 @@
 #ifndef FX_LAUNCH_PLACE_H
 #define FX_LAUNCH_PLACE_H
 
-#include "launch/bind.h"
+#include "launch/place/bind.h"
 #include "launch/bootstrap.h"
-#include "launch/judge.h"
+#include "launch/place/judge.h"
 
 typedef struct fx_place {
     fx_scene scene;

@@ -1,5 +1,5 @@
 /* Placement; see place.h. */
-#include "launch/place.h"
+#include "launch/place/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* How each rank is bound; contract in judge.h. Ranks whose launcher gave them the same cores divide these among themselves; those
  * with cores of their own keep them. Ranks on devices go to the NUMA node of theirs. */
-#include "launch/judge.h"
+#include "launch/place/judge.h"
 
 #include <string.h>
 

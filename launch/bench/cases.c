@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/bench.h"
+#include "launch/bench/bench.h"
 #include "parallel/mesh.h"
 
 typedef struct list {

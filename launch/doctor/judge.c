@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 
 /* ---- messages between ranks ---- */
 

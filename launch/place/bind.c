@@ -1,7 +1,7 @@
 /* Binding by hwloc; see bind.h. Cores are what the system runs threads on, hyperthreads included, in the order of the topology,
  * so that the parts of a machine are neighbours. A launcher's mask is never widened. Memory is preferred, not forced: weights
  * larger than a node's memory still fit. */
-#include "launch/bind.h"
+#include "launch/place/bind.h"
 
 #include <errno.h>
 #include <hwloc.h>

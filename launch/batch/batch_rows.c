@@ -1,9 +1,9 @@
 /* What a line of the results file holds; see batch_rows.h. */
-#include "launch/batch_rows.h"
+#include "launch/batch/batch_rows.h"
 
 #include <stdio.h>
 
-#include "launch/results.h"
+#include "launch/batch/results.h"
 
 /* "status" comes first: results.c knows its lines by it. */
 json_t *fx_row_of(const char *status, const fx_task *o)

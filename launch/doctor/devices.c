@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/doctor.h"
+#include "launch/doctor/doctor.h"
 
 enum { PING_BYTES = 16 << 20 };
 

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "kernels/ops.h"
-#include "launch/bench.h"
+#include "launch/bench/bench.h"
 #include "launch/metadata.h"
 #include "runtime/core/host.h"
 

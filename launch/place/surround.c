@@ -1,6 +1,6 @@
 /* Facts for judge.c; see surround.h. Every file is read below the root that was given; what is missing or malformed is
  * unknown, never an error: these facts help, no run depends on them. */
-#include "launch/surround.h"
+#include "launch/place/surround.h"
 
 #include <pthread.h>
 #include <stdio.h>
