@@ -15,7 +15,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROGRAM = sys.argv[1] if len(sys.argv) > 1 else str(HERE.parent / "build/fluxpar")
 FOLDER = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
 SIZES = [512, 768, 1024, 1536, 2048, 3072, 4096]
-PNG_MS = 105  # of the machine files, per megapixel: taken off where others time no file
+PNG_MS = 10  # of the machine files, per megapixel: taken off where others time no file
 MODEL = "synthetic:flux-dev"
 
 
@@ -93,7 +93,7 @@ def curve(path, title, below, xs, lines, x_name, y_name):
 
 
 def layouts(out, all_sizes):
-    out.append("## The best layout of one picture\n\nulysses x ring and layout; ms per step, seconds per picture (28 steps; text, VAE and PNG on one core "
+    out.append("## The best layout of one picture\n\nulysses x ring and layout; ms per step, seconds per picture (28 steps; text, VAE and PNG "
                "included), speedup of a step against one GPU.\n")
     head = ["GPUs"] + [f"{s}x{s}" for s in SIZES]
     rows = []
@@ -130,9 +130,7 @@ def queue(out):
     rows = [[72 // n, n, name(p), f"{p['image_s']:.3f}", f"{p['images_per_s']:.1f}", p["binds"]] for n, p in best.items()]
     out.append("## A queue of pictures: 72 GPUs in groups, 1024x1024, bf16\n\n" +
                table(["groups", "GPUs each", "layout", "s per picture", "images/s", "binds"], rows))
-    lines = {"with PNG on one core": [(p["image_s"], p["images_per_s"]) for p in best.values()]}
-    without = lambda p: p["image_s"] - PNG_MS * 1e-3 * 1.048576
-    lines["without PNG"] = [(without(p), 72 // n / without(p)) for n, p in best.items()]
+    lines = {"with PNG": [(p["image_s"], p["images_per_s"]) for p in best.values()]}
     curve(FOLDER / "nvl72-queue.svg", "72 GB200: images/s against the time of a picture, as groups vary", "predicted by fluxpar plan; 1024x1024, 28 steps, bf16",
           [0.25, 0.5, 1, 2], lines, "seconds per picture", "images/s")
     out.append("![images/s against latency](nvl72-queue.svg)\n")
@@ -157,15 +155,13 @@ def best_of(d):
 
 def goals(out):
     """What of latency must go, for the goals that were set before anything ran."""
-    def scaled(gpu, f, png=True):
+    def scaled(gpu, f):
         def change(m):
             for w in m["exchange"].values():
                 w["start_us"] *= f
                 w["wait_us"] *= f
             m["op_us"] *= f
             m["launch_us"] *= f
-            if not png:
-                m["host"]["png_ms_per_mpixel"] = 10  # strips, compressed by all cores
         return changed(gpu, change)
     rows = []
     cases = [("8 x H200, bf16: 0.57 s", "h200", 8, "bf16", 0.57), ("8 x B200, bf16: 0.30 s", "b200", 8, "bf16", 0.30),
@@ -173,17 +169,17 @@ def goals(out):
              ("24 x GB200, FP8, one picture: 0.15 s", "gb200", 24, "fp8", 0.15)]
     for words, gpu, n, dtype, goal in cases:
         row = [words]
-        for f, png in ((1, True), (1, False), (0.5, False), (0.25, False), (0, False)):
-            s = best_of(plan(scaled(gpu, f, png), n, 1024, "--dtype", dtype))["image_s"]
+        for f in (1, 0.5, 0.25, 0):
+            s = best_of(plan(scaled(gpu, f), n, 1024, "--dtype", dtype))["image_s"]
             row.append(f"**{s:.3f}**" if s <= goal else f"{s:.3f}")
         rows.append(row)
     out.append("## What would have to be true for the goals\n\nSeconds per picture of 1024x1024, 28 steps; bold: the goal is met. From left to right: as in the "
-               "machine file; PNG in strips on many cores (10 ms per megapixel); and then starts of kernels, exchanges and waits of a half, a quarter, "
-               "nothing (a kernel of the exchange starts after 7 to 9 us, a wait takes 6 to 8, any other kernel 2.8).\n\n" +
-               table(["goal", "as it is", "and PNG in strips", "latency x 1/2", "x 1/4", "none"], rows))
+               "machine file (PNG by many cores: 10 ms per megapixel, from one and two cores, bench/LOG.md); then starts of kernels, exchanges and waits of a "
+               "half, a quarter, nothing (a kernel of the exchange starts after 7 to 9 us, a wait takes 6 to 8, any other kernel 2.8).\n\n" +
+               table(["goal", "as it is", "latency x 1/2", "x 1/4", "none"], rows))
     rows = []
     for f in (1, 0.5, 0.25, 0):
-        best = best_by_ranks(plan(scaled("gb200", f, False), 72, 1024, "--dtype", "fp8")["plans"])
+        best = best_by_ranks(plan(scaled("gb200", f), 72, 1024, "--dtype", "fp8")["plans"])
         rows.append([f"x {f:g}", f"{best[8]['images_per_s']:.1f}", f"{max(p['images_per_s'] for p in best.values()):.1f}"])
     out.append("72 GB200 as 9 groups of 8, FP8: at least 40 images/s were asked for.\n\n" +
                table(["latency", "images/s, 9 groups of 8", "images/s, best groups"], rows))

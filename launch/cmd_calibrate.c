@@ -33,7 +33,7 @@ static fx_status target(const fx_options *o, char *path, size_t size)
 }
 
 /* Seconds per pixel of a PNG whose pixels vary as a photograph's do. */
-static fx_status time_png(const char *path, double *out)
+static fx_status time_png(const char *path, int threads, double *out)
 {
     enum { SIDE = 512 };
     char name[1100];
@@ -46,7 +46,7 @@ static fx_status time_png(const char *path, double *out)
     }
     snprintf(name, sizeof name, "%s.png", path);
     const double begin = fx_now_s();
-    const fx_status st = fx_png_write(name, rgb, SIDE, SIDE, 0, NULL, false);
+    const fx_status st = fx_png_write(name, rgb, SIDE, SIDE, 0, NULL, false, threads);
     *out = (fx_now_s() - begin) / (SIDE * SIDE);
     if (!st) unlink(name);
     free(rgb);
@@ -71,9 +71,9 @@ fx_status fx_cmd_calibrate(fx_run *s, const fx_options *o)
     double png = 0;
     fx_comm_set_phase(s->comm, "calibrate");
     FX_TRY(fx_run_vote(s, s->rank == 0 ? target(o, path, sizeof path) : FX_OK));
-    FX_TRY(fx_run_vote(s, s->rank == 0 ? time_png(path, &png) : FX_OK));
-    FX_TRY(fx_comm_broadcast(s->comm, 0, &png, sizeof png));
-    fx_status st = open_backend(s, o, &be);
+    FX_TRY(open_backend(s, o, &be));
+    fx_status st = fx_run_vote(s, s->rank == 0 ? time_png(path, be->threads, &png) : FX_OK);
+    if (!st) st = fx_comm_broadcast(s->comm, 0, &png, sizeof png);
     if (!st) st = fx_calibrate(s->comm, be, png, &m);
     fx_backend_close(&be);
     FX_TRY(st);

@@ -44,8 +44,8 @@ static fx_status write_picture(fx_work *w, const fx_options *used, const fx_resu
     const double start = fx_now_s();
     FX_TRY(fx_metadata_make(used, w->facts, &meta));
     const fx_png_text texts[] = {{"parameters", meta.parameters}, {"fluxpar", meta.json}};
-    const fx_status st =
-        fx_png_write(path, result->rgb, result->width, result->height, 2, texts, used->force);
+    const fx_status st = fx_png_write(path, result->rgb, result->width, result->height, 2, texts, used->force,
+                                      w->facts->threads);
     fx_metadata_free(&meta);
     *png_s = fx_now_s() - start;
     return st;

@@ -9,7 +9,7 @@
  *       fx_pipeline_generate(pipe, &req, &res))
  *       fprintf(stderr, "%s\n", fx_error());
  *   else if (fx_comm_rank(comm) == 0)
- *       fx_png_write("pizza.png", res.rgb, res.width, res.height, 0, NULL, true);
+ *       fx_png_write("pizza.png", res.rgb, res.width, res.height, 0, NULL, true, 1);
  *   fx_pipeline_close(&pipe);
  *   fx_comm_finish(&comm);
  *

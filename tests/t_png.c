@@ -15,6 +15,7 @@
 
 #include "runtime/io/output.h"
 #include "runtime/io/png.h"
+#include "tests/png/strips.h"
 #include "tests/scratch.h"
 
 enum { W = 37, H = 23 };
@@ -46,7 +47,7 @@ static const fx_png_text texts[] = {
 
 static fx_status write_png(const char *path, bool overwrite)
 {
-    return fx_png_write(path, pixels, W, H, 3, texts, overwrite);
+    return fx_png_write(path, pixels, W, H, 3, texts, overwrite, 2);
 }
 
 /* ---- round trip ---- */
@@ -266,7 +267,7 @@ static int small_disk(void)
     if (mount("tmpfs", dir, "tmpfs", 0, "size=32k") != 0) return -1;
     for (size_t i = 0; i < sizeof noise; i++) noise[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
     T_OK(fx_png_check_output(path, false));
-    T_REFUSED(fx_png_write(path, noise, 200, 200, 0, NULL, false), FX_EWRITE, path, "No space left");
+    T_REFUSED(fx_png_write(path, noise, 200, 200, 0, NULL, false, 2), FX_EWRITE, path, "No space left");
     T_CHECK(entries(dir) == 0, "part of a file is left on the full disk");
     if (mount("none", dir, NULL, MS_REMOUNT | MS_RDONLY, NULL) != 0) return -1;
     T_REFUSED(fx_png_check_output(path, false), FX_EWRITE, path, "Read-only");
@@ -304,10 +305,10 @@ static void t_sizes(void)
     enum { WIDE = 1000001 }; /* libpng takes a million */
     uint8_t *row = calloc(WIDE, 3);
     const char *path = in_scratch("out/wide.png");
-    T_REFUSED(fx_png_write(path, row, WIDE, 1, 0, NULL, false), FX_EWRITE, path,
+    T_REFUSED(fx_png_write(path, row, WIDE, 1, 0, NULL, false, 2), FX_EWRITE, path,
               "PNG encoder: Invalid IHDR data");
-    T_REFUSED(fx_png_write(path, row, 0, 1, 0, NULL, false), FX_EINVAL, path, "a picture of 0 x 1 pixels");
-    T_REFUSED(fx_png_write(path, row, 1, 0, 0, NULL, false), FX_EINVAL, path, "a picture of 1 x 0 pixels");
+    T_REFUSED(fx_png_write(path, row, 0, 1, 0, NULL, false, 2), FX_EINVAL, path, "a picture of 0 x 1 pixels");
+    T_REFUSED(fx_png_write(path, row, 1, 0, 0, NULL, false, 2), FX_EINVAL, path, "a picture of 1 x 0 pixels");
     free(row);
 }
 
@@ -325,7 +326,7 @@ static int interrupted(void)
     uint8_t *big = calloc(SIDE * SIDE, 3);
     signal(SIGALRM, cleanup_and_exit);
     ualarm(20000, 0);
-    (void)fx_png_write(in_scratch("out/big.png"), big, SIDE, SIDE, 0, NULL, false);
+    (void)fx_png_write(in_scratch("out/big.png"), big, SIDE, SIDE, 0, NULL, false, 2);
     return 1; /* written before the alarm: make the picture larger */
 }
 
@@ -346,6 +347,8 @@ int main(void)
     report_child("file size limit", in_child(file_limit));
     report_child("killed while writing", in_child(interrupted));
     t_sizes();
+    check_strips(in_scratch(
+        "out/strips.png")); /* after the children: threads that were started once are not in them */
     T_CHECK(entries(in_scratch("out")) == 4, "%d files after all failures", entries(in_scratch("out")));
     fx_png_cleanup(); /* nothing to do */
     scratch_close();

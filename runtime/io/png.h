@@ -16,10 +16,10 @@ typedef struct fx_png_text {
 } fx_png_text;
 
 /* FX_EWRITE names path and errno text; the temporary file is removed on every failure. The bytes depend on
- * pixels and texts alone (no time). overwrite false: FX_EINVAL when path exists, checked again at rename (no
+ * pixels and texts alone (no time, not of threads). overwrite false: FX_EINVAL when path exists, checked again at rename (no
  * race). */
 fx_status fx_png_write(const char *path, const uint8_t *rgb, int width, int height, int texts,
-                       const fx_png_text[], bool overwrite);
+                       const fx_png_text[], bool overwrite, int threads);
 /* Checks before work starts that `path` can be created there: directory exists and is writable, not an
  * existing file (unless overwrite), not a directory. */
 fx_status fx_png_check_output(const char *path, bool overwrite);
