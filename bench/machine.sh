@@ -2,7 +2,7 @@
 # Sourced by the scripts here: where the program is, how ranks start, and a short name of this machine for result files.
 #   BUILD (build), FLUXPAR (BUILD/fluxpar), MODEL (the bundled one), BACKEND (auto), MACHINE (processor and cores), OUT (bench/results)
 set -uo pipefail
-export LC_ALL=C OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export LC_ALL=C OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} # as fluxpar sets them for itself
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=${BUILD:-$root/build}
 fluxpar=${FLUXPAR:-$build/fluxpar}

@@ -9,7 +9,7 @@ build=$(realpath "${1:-$root/build}")
 ranks=${2:-$(nproc)}
 limit=${LIMIT:-15} model=${MODEL:-synthetic:flux-dev:1+2} steps=${STEPS:-4}
 read -ra sizes <<<"${SIZES:-256 384 512}"
-export OMP_WAIT_POLICY=passive
+export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000
 flags=(--oversubscribe --bind-to none)
 [ "$(id -u)" != 0 ] || flags+=(--allow-run-as-root)
 work=$(mktemp -d)
