@@ -157,6 +157,7 @@ static fx_status run_alone(selftest *t)
     p.progress_ctx = t;
     r.onlooker = record;
     r.onlooker_ctx = t;
+    p.first = &r;
     FX_TRY(fx_comm_open("self", t->opt->timeout_s, &t->self));
     fx_status st = fx_pipeline_open(&p, t->self, &pipe);
     if (!st) t->sum.hash = fx_pipeline_facts(pipe)->hash;
@@ -313,8 +314,10 @@ static fx_status run_together(selftest *t, fx_pipeline *pipe)
 static fx_status second_run(selftest *t)
 {
     fx_pipeline *pipe = NULL;
+    fx_pipeline_options p = t->opt->pipeline;
+    p.first = &t->opt->request;
     if (t->opt->begin) t->opt->begin(t->opt->ctx, false);
-    fx_status st = fx_pipeline_open(&t->opt->pipeline, t->world, &pipe);
+    fx_status st = fx_pipeline_open(&p, t->world, &pipe);
     if (!st) st = run_together(t, pipe);
     /* After a lost peer nothing collective works any more, and closing is collective. */
     if (st != FX_ECOMM && st != FX_ESIGNAL) fx_pipeline_close(&pipe);

@@ -181,6 +181,7 @@ static fx_status open_pipeline(turn *t)
     p.text_bytes = 0; /* each picture encodes its text */
     p.progress = on_progress;
     p.progress_ctx = t;
+    p.first = &t->b->request;
     const double begin = fx_now_s();
     FX_TRY(fx_pipeline_open(&p, t->team, &t->pipe));
     row->load = fx_now_s() - begin;
