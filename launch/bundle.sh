@@ -85,7 +85,7 @@ fetch_packages() { # into $work/debs
 
 # unpack DIR: usr/ of all packages, without documentation, static libraries, Fortran, C++, Java and OpenSHMEM of MPI.
 unpack() {
-    local dir=$1 deb lib name
+    local dir=$1 deb lib name to
     mkdir -p "$dir"
     for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$dir"; done
     if [ -d "$dir/lib" ]; then # packages of before the merge of /lib into /usr/lib
@@ -100,9 +100,11 @@ unpack() {
         -o -name 'libpcre2-posix*' \) ! -path '*/openmpi3/*' ! -name 'help-*' -prune -exec rm -rf {} +
     for name in mpicc mpirun mpiexec; do ln -sf $name.openmpi "$dir/usr/bin/$name"; done
     [ -e "$dir/usr/bin/pkg-config" ] || ln -s pkgconf "$dir/usr/bin/pkg-config"
-    # links that lead to /usr of a machine on which the packages are installed
+    # links that lead to /usr, or to what was in /lib, of a machine on which the packages are installed
     find "$dir" -type l -lname '/*' | while read -r name; do
-        if [ -e "$dir$(readlink "$name")" ]; then ln -sfr "$dir$(readlink "$name")" "$name"; else rm -f "$name"; fi
+        to=$(readlink "$name")
+        [ -e "$dir$to" ] || to=/usr$to
+        if [ -e "$dir$to" ]; then ln -sfr "$dir$to" "$name"; else rm -f "$name"; fi
     done
 }
 

@@ -44,7 +44,7 @@ static void paint(uint8_t *rgb, int w, int h, int period, unsigned noise)
         for (int i = 0; i < 3 * w; i++) {
             state = state * 1664525u + 1013904223u;
             rgb[(size_t)y * (size_t)w * 3 + (size_t)i] =
-                (uint8_t)((unsigned)((i * i >> 3) * (y % period)) + (state >> 16) % noise);
+                (uint8_t)(((unsigned)i * (unsigned)i >> 3) * (unsigned)(y % period) + (state >> 16) % noise);
         }
 }
 
