@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/beats.h"
 #include "runtime/collect.h"
 #include "runtime/difference.h"
 
@@ -46,37 +47,19 @@ typedef struct selftest {
     uint8_t *picture;
     bool step_good; /* the step under way, and its blocks' worst relative error */
     double block_relative;
-    fx_status beat,
-        judged; /* first failure of a beat; of a comparison, which must not leave the other ranks alone */
+    fx_beats beats;   /* of rank 0 in the first run */
+    fx_status judged; /* first failure of a comparison, which must not leave the other ranks alone */
 } selftest;
 
 /* ---- the first run: rank 0 works, the others wait ---- */
 
-/* The others wait for one beat after the other, so that a slow run is no failure and a dead one is: rank 0 beats in each
- * progress call and after each block. What lies between two beats (a block, the text encoders, the decoder) takes one
- * rank up to `ranks` times as long as it takes all of them, and so does the deadline. */
-enum { BEAT_ON, BEAT_OVER };
-
-static fx_status beat(selftest *t, int word)
-{
-    if (fx_comm_size(t->world) == 1) return FX_OK;
-    if (t->beat == FX_OK) t->beat = fx_comm_broadcast(t->world, 0, &word, sizeof word);
-    return t->beat;
-}
-
-static fx_status wait_for_first_run(selftest *t)
-{
-    int word = BEAT_ON;
-    while (word != BEAT_OVER) FX_TRY(fx_comm_broadcast(t->world, 0, &word, sizeof word));
-    return FX_OK;
-}
-
+/* The others wait for beats: rank 0 gives one in each progress call and after each block. */
 static void beat_in_progress(void *ctx, fx_phase phase, size_t done, size_t total, double seconds)
 {
     selftest *t = ctx;
     const fx_pipeline_options *p = &t->opt->pipeline;
     if (p->progress) p->progress(p->progress_ctx, phase, done, total, seconds);
-    beat(t, BEAT_ON); /* a failure is seen at the next block */
+    fx_beats_on(&t->beats); /* a failure is seen at the next block */
 }
 
 static bool is_block(const fx_sight *l)
@@ -121,7 +104,7 @@ static fx_status record(void *ctx, const fx_sight *l)
 {
     selftest *t = ctx;
     entry *e = NULL;
-    FX_TRY(beat(t, BEAT_ON));
+    FX_TRY(fx_beats_on(&t->beats));
     if (l->step == 1 && !t->sum.block_steps) {
         const size_t fit = t->step_bytes ? RECORD_BYTES / t->step_bytes : RECORD_BYTES;
         t->sum.block_steps = fit > INT32_MAX ? INT32_MAX : fit < 1 ? 1 : (int32_t)fit;
@@ -177,10 +160,9 @@ static fx_status first_run(selftest *t)
     fx_comm_set_timeout(t->world, t->opt->timeout_s * ranks);
     if (fx_comm_rank(t->world) == 0) {
         st = run_alone(t);
-        if (t->beat == FX_OK) beat(t, BEAT_OVER);
-        if (t->beat != FX_OK) st = t->beat;
+        if (fx_beats_over(&t->beats) != FX_OK) st = t->beats.status;
     } else
-        st = wait_for_first_run(t);
+        st = fx_beats_wait(t->world);
     fx_comm_set_timeout(t->world, t->opt->timeout_s);
     FX_TRY(fx_comm_vote(t->world, st, NULL));
     return fx_comm_broadcast(t->world, 0, &t->sum, sizeof t->sum);
@@ -357,7 +339,7 @@ static void free_record(selftest *t)
 
 fx_status fx_selftest_run(const fx_selftest_options *opt, fx_comm *world, fx_selftest_result *out)
 {
-    selftest t = {.opt = opt, .world = world, .out = out, .step_good = true};
+    selftest t = {.opt = opt, .world = world, .beats = {world, FX_OK}, .out = out, .step_good = true};
     *out = (fx_selftest_result){
         .pixel_diff = -1, .tolerance = opt->pipeline.dtype == FX_F32 ? FX_SELFTEST_F32 : FX_SELFTEST_BF16};
     fx_status st = first_run(&t);

@@ -8,46 +8,31 @@
 #include "launch/bench/bench.h"
 #include "launch/recipe.h"
 #include "launch/talk.h"
+#include "parallel/beats.h"
 #include "runtime/collect.h"
 #include "runtime/core/clock.h"
 
 enum { ROUNDS = 3 };
-enum { BEAT_ON, BEAT_OVER };
 
 /* One case in one round. */
 typedef struct turn {
     fx_bench *b;
     fx_bench_row *row;
     const fx_bench_row *base; /* NULL: none */
-    fx_comm *team,
-        *waiting; /* those who work; rank 0 and those who do not (NULL: a rank that works, but 0) */
+    fx_comm *team;            /* those who work */
+    fx_beats beats;           /* to those who do not; comm NULL: a rank that works, but 0 */
     fx_pipeline *pipe;
-    fx_status beat; /* first failure of one */
-    uint8_t *seen;  /* latents after the last step */
+    uint8_t *seen; /* latents after the last step */
     size_t seen_bytes;
 } turn;
 
 /* ---- those who wait ---- */
 
-static fx_status beat(turn *t, int word)
-{
-    if (t->beat == FX_OK && t->waiting && fx_comm_size(t->waiting) > 1)
-        t->beat = fx_comm_broadcast(t->waiting, 0, &word, sizeof word);
-    return t->beat;
-}
-
-static fx_status wait_for_beats(turn *t)
-{
-    int word = BEAT_ON;
-    while (word != BEAT_OVER) FX_TRY(fx_comm_broadcast(t->waiting, 0, &word, sizeof word));
-    return FX_OK;
-}
-
 static void on_progress(void *ctx, fx_phase phase, size_t done, size_t total, double seconds)
 {
     turn *t = ctx;
     (void)phase, (void)done, (void)total, (void)seconds;
-    if (t->b->s->rank == 0) beat(t, BEAT_ON);
+    if (t->b->s->rank == 0) fx_beats_on(&t->beats);
 }
 
 /* ---- bytes ---- */
@@ -56,7 +41,7 @@ static fx_status see_latents(void *ctx, const fx_sight *l)
 {
     turn *t = ctx;
     t->row->layout = l->layout->kind;
-    if (t->b->s->rank == 0) FX_TRY(beat(t, BEAT_ON));
+    if (t->b->s->rank == 0) FX_TRY(fx_beats_on(&t->beats));
     if (strcmp(l->name, "latents") != 0 || l->step + 1 < t->row->steps) return FX_OK;
     const int64_t rows = fx_collect_count(l->layout, l->segment);
     t->seen_bytes = (size_t)(rows * l->rows.shape[1]) * fx_dtype_size(l->rows.dtype);
@@ -236,17 +221,17 @@ static fx_status one_turn(fx_bench *b, fx_bench_row *row, int round, int runs)
     turn t = {.b = b, .row = row, .base = row->of->base < 0 ? NULL : &b->rows[row->of->base]};
     fx_talk("round %d  %s", round + 1, row->of->name);
     FX_TRY(fx_comm_split(s->comm, works ? 0 : -1, s->rank, &t.team));
-    fx_status st = fx_comm_split(s->comm, s->rank == 0 || !works ? 0 : -1, s->rank, &t.waiting);
+    fx_status st = fx_comm_split(s->comm, s->rank == 0 || !works ? 0 : -1, s->rank, &t.beats.comm);
     if (!st) {
         if (ranks < s->ranks) fx_comm_set_timeout(s->comm, s->timeout_s * s->ranks);
-        st = works ? pictures(&t, round, runs) : wait_for_beats(&t);
-        if (s->rank == 0 && beat(&t, BEAT_OVER) && !st) st = t.beat;
+        st = works ? pictures(&t, round, runs) : fx_beats_wait(t.beats.comm);
+        if (s->rank == 0 && fx_beats_over(&t.beats) && !st) st = t.beats.status;
         fx_comm_set_timeout(s->comm, s->timeout_s);
     }
     if (st == FX_ECOMM || st == FX_ESIGNAL) return st; /* nothing collective works any more */
     fx_pipeline_close(&t.pipe);
     fx_comm_close(&t.team);
-    fx_comm_close(&t.waiting);
+    fx_comm_close(&t.beats.comm);
     return fx_run_vote(s, st);
 }
 

@@ -43,11 +43,8 @@ static json_t *device_json(const fx_doctor *d, int r)
 {
     const fx_surround *me = &d->place.of[r];
     const fx_device_facts *c = &me->card;
+    if (!d->devices) return json_null();
     json_t *o = json_object();
-    if (!d->devices) {
-        json_decref(o);
-        return json_null();
-    }
     set(o, "name", text(c->name));
     set(o, "uuid", text(c->uuid));
     set(o, "pci", text(c->pci));
