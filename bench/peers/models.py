@@ -5,7 +5,6 @@
 Weights come from the generator of tests/goldens (rng.py), tokenizers from there too. A folder that is complete is left alone.
 """
 import os
-import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "goldens"))
@@ -41,7 +40,6 @@ def main(out):
                    tokens=dict(clip_merges=60, clip_len=77, spm_vocab=200, spm_norm="rules", extra_ids=100))
         build.build(cfg, partial)
         os.rename(partial, folder)
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 if __name__ == "__main__":
