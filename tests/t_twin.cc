@@ -21,12 +21,14 @@ FX_KERNEL numbers(int *out)
         (int)(1000 * fx_cta_y() + 100 * fx_cta() + fx_tid());
 }
 
+enum { TOTAL = 256 };
+
 FX_KERNEL totals(double *out, int n)
 {
     double *part = fx_shared<double>();
     double sum = 0;
     for (int i = fx_tid(); i < n; i += fx_threads()) sum += i;
-    const double all = fx_cta_sum(sum, part), most = fx_cta_max((double)fx_tid(), part);
+    const double all = fx_cta_sum<TOTAL>(sum, part), most = fx_cta_max<TOTAL>((double)fx_tid(), part);
     if (fx_tid() == 0) out[2 * fx_cta()] = all, out[2 * fx_cta() + 1] = most;
 }
 
@@ -89,7 +91,7 @@ void right_kernels()
     T_CHECK(!bad, "%d threads have other numbers", bad);
 
     double sums[10];
-    T_OK(FX_LAUNCH(none, fx_dim3(5), 256, 8 * sizeof(double), totals, sums, 1001));
+    T_OK(FX_LAUNCH(none, fx_dim3(5), TOTAL, 8 * sizeof(double), totals, sums, 1001));
     for (int i = 0; i < 5; i++) T_CHECK(sums[2 * i] == 500500 && sums[2 * i + 1] == 255, "CTA %d", i);
 
     std::vector<int> next(1024 * 3);
@@ -171,7 +173,7 @@ void wrong_kernels()
     refused(FX_LAUNCH(none, fx_dim3(1), 1025, 0, divergent), "1025 threads");
     refused(FX_LAUNCH(none, fx_dim3(1), 32, 300000, divergent), "300000 bytes");
     double sums[2]; /* and the machine still works */
-    T_OK(FX_LAUNCH(none, fx_dim3(1), 128, 8 * sizeof(double), totals, sums, 11));
+    T_OK(FX_LAUNCH(none, fx_dim3(1), TOTAL, 8 * sizeof(double), totals, sums, 11));
     T_CHECK(sums[0] == 55, "after errors: %g", sums[0]);
 }
 

@@ -100,6 +100,11 @@ FX_DEVICE void fx_pause()
 {
     __nanosleep(32);
 }
+/* 1 / sqrt(x), off by 2 ulp at most; x is normal. */
+FX_DEVICE float fx_rsqrt(float x)
+{
+    return rsqrtf(x);
+}
 /* One rounding each, never fused. */
 FX_DEVICE float fx_mul(float a, float b)
 {
@@ -150,7 +155,7 @@ struct alignas(16) fx_float4 {
     float v[4];
 };
 struct alignas(8) fx_half4 {
-    uint16_t v[4];
+    uint32_t v[2]; /* two bf16 each */
 };
 
 template <int V> FX_DEVICE fx_vec<V> fx_get_vec(const float *p, int64_t i)
@@ -170,7 +175,7 @@ template <int V> FX_DEVICE fx_vec<V> fx_get_vec(const uint16_t *p, int64_t i)
     fx_vec<V> r;
     if constexpr (V == 4) {
         const fx_half4 t = *reinterpret_cast<const fx_half4 *>(p + i);
-        FX_UNROLL for (int k = 0; k < V; k++) r.v[k] = fx_widen_bf16(t.v[k]);
+        FX_UNROLL for (int k = 0; k < V; k += 2) fx_widen_two(t.v[k / 2], r.v + k);
     } else {
         r.v[0] = fx_widen_bf16(p[i]);
     }
@@ -192,7 +197,7 @@ template <int V> FX_DEVICE void fx_put_vec(uint16_t *p, int64_t i, const fx_vec<
 {
     if constexpr (V == 4) {
         fx_half4 t;
-        FX_UNROLL for (int k = 0; k < V; k++) t.v[k] = fx_round_bf16(r.v[k]);
+        FX_UNROLL for (int k = 0; k < V; k += 2) t.v[k / 2] = fx_round_two(r.v[k], r.v[k + 1]);
         *reinterpret_cast<fx_half4 *>(p + i) = t;
     } else {
         p[i] = fx_round_bf16(r.v[0]);
@@ -219,27 +224,27 @@ template <class T> FX_DEVICE T fx_warp_max(T v)
     return v;
 }
 
-/* Of all threads of the CTA, to all of them. part: one T per warp, in shared memory; free again on return. */
-template <class T> FX_DEVICE T fx_cta_sum(T v, T *part)
+/* Of all N threads of the CTA, to all of them. part: one T per warp, in shared memory; free again on return. */
+template <int N, class T> FX_DEVICE T fx_cta_sum(T v, T *part)
 {
-    const int warps = (fx_threads() + FX_WARP - 1) / FX_WARP;
+    static_assert(N % FX_WARP == 0, "whole warps");
     v = fx_warp_sum(v);
     if (fx_tid() % FX_WARP == 0) part[fx_tid() / FX_WARP] = v;
     fx_barrier();
     T sum = part[0];
-    for (int w = 1; w < warps; w++) sum += part[w];
+    FX_UNROLL for (int w = 1; w < N / FX_WARP; w++) sum += part[w];
     fx_barrier();
     return sum;
 }
 
-template <class T> FX_DEVICE T fx_cta_max(T v, T *part)
+template <int N, class T> FX_DEVICE T fx_cta_max(T v, T *part)
 {
-    const int warps = (fx_threads() + FX_WARP - 1) / FX_WARP;
     v = fx_warp_max(v);
     if (fx_tid() % FX_WARP == 0) part[fx_tid() / FX_WARP] = v;
     fx_barrier();
     T most = part[0];
-    for (int w = 1; w < warps; w++) most = part[w] > most || part[w] != part[w] ? part[w] : most;
+    FX_UNROLL for (int w = 1; w < N / FX_WARP; w++) most =
+        part[w] > most || part[w] != part[w] ? part[w] : most;
     fx_barrier();
     return most;
 }

@@ -2,6 +2,7 @@
  * per row, the row in registers between the two passes where it fits (to 4096 channels), else read again. Heads: a warp per
  * head of a token; where a head is 8, 16, ... 256 values that lie in chunks, a lane takes 8 of them and its neighbours the
  * rest, for a few heads that share the token's rotation. Contract: kernels/ops.h. */
+#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/slots.h"
 
@@ -87,7 +88,7 @@ FX_KERNEL FX_BOUNDS(THREADS) norm_kernel(norm_args<Y, X> a, gate_args g)
         } else {
             sum = sum_of<V>(row, a.n, 0, false);
         }
-        mean = fx_cta_sum(sum, part) / (float)a.n;
+        mean = fx_cta_sum<THREADS>(sum, part) / (float)a.n;
         sum = 0;
     }
     if constexpr (KEEP) {
@@ -96,7 +97,7 @@ FX_KERNEL FX_BOUNDS(THREADS) norm_kernel(norm_args<Y, X> a, gate_args g)
     } else {
         sum = sum_of<V>(row, a.n, mean, true);
     }
-    const float inverse = 1.0f / sqrtf(fx_cta_sum(sum, part) / (float)a.n + a.eps);
+    const float inverse = fx_rsqrt(fx_cta_sum<THREADS>(sum, part) / (float)a.n + a.eps);
     if constexpr (KEEP) {
         FX_UNROLL for (int j = 0; j < PACKS; j++)
         {
@@ -188,22 +189,29 @@ template <class E> FX_KERNEL FX_BOUNDS(HEADS_PER_CTA *FX_WARP) rope_kernel(rope_
 }
 
 /* items: tokens * parts of FX_HEAD_SHARING heads. Lanes past the end go along for the sums. */
-FX_KERNEL FX_BOUNDS(CHUNK_THREADS) rope_chunk_kernel(rope_args<uint16_t> a, int lanes, unsigned parts)
+FX_KERNEL FX_BOUNDS(CHUNK_THREADS)
+    rope_chunk_kernel(rope_args<uint16_t> a, int lanes, int lane_bits, fx_divisor parts)
 {
-    const int lane = fx_tid() % lanes, at = lane * FX_HEAD_CHUNK;
-    const int64_t item = (fx_cta() * CHUNK_THREADS + fx_tid()) / lanes;
+    const int at = (fx_tid() & (lanes - 1)) * FX_HEAD_CHUNK;
+    const unsigned item =
+        (unsigned)fx_cta() * (CHUNK_THREADS >> lane_bits) + (unsigned)(fx_tid() >> lane_bits);
     const bool there = item < a.items;
-    const unsigned mine = there ? (unsigned)item : 0, token = mine / parts,
-                   first = mine % parts * FX_HEAD_SHARING;
+    const unsigned mine = there ? item : 0, token = fx_over(parts, mine),
+                   first = (mine - token * parts.by) * FX_HEAD_SHARING;
     const near_chunks sink = {a.y + token * a.y_token + first * a.y_head + at, a.y_head};
     fx_heads_in_chunks(a.x + token * a.x_token + first * a.x_head + at, a.x_head, there, first,
                        (unsigned)a.heads, a.w, a.cs, token * a.cs_token, at, a.n, lanes, a.eps, sink);
 }
 
+fx_divisor parts_of(const rope_args<uint16_t> &a)
+{
+    return fx_divide_by((a.heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING);
+}
+
 int chunk_lanes(const rope_args<uint16_t> &a)
 {
     const uintptr_t addresses = (uintptr_t)a.y | (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)a.cs;
-    return a.items < (int64_t)1 << 31
+    return fx_divides(parts_of(a), a.items)
                ? fx_head_lanes(a.n, addresses, a.y_token | a.y_head | a.x_token | a.x_head, a.cs_token)
                : 0;
 }
@@ -215,10 +223,12 @@ int chunk_lanes(const rope_args<float> &)
 
 fx_status rope_chunks(fx_backend *be, rope_args<uint16_t> a, int lanes)
 {
-    const int64_t tokens = a.items / a.heads, parts = (a.heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING;
-    a.items = tokens * parts;
+    const fx_divisor parts = parts_of(a);
+    int lane_bits = 0;
+    while (1 << lane_bits < lanes) lane_bits++;
+    a.items = a.items / a.heads * parts.by;
     const fx_dim3 grid((unsigned)((a.items * lanes + CHUNK_THREADS - 1) / CHUNK_THREADS));
-    return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, (unsigned)parts);
+    return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, lane_bits, parts);
 }
 
 fx_status rope_chunks(fx_backend *, const rope_args<float> &, int)

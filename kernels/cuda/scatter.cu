@@ -2,6 +2,7 @@
  * CTA to end (by ticket) tells the others; CTAs need not run side by side. A kernel costs its launch, a fence and the news, 6 to
  * 10 us on an H200, whatever it moves: so there is one put and one give_back per block, and nobody waits for what something
  * else implies. Contract: kernels/window.h. */
+#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/order.cuh"
 #include "kernels/cuda/slots.h"
@@ -28,7 +29,8 @@ struct put_args {
     put_run run[FX_WINDOW_RUNS];
     unsigned end[FX_WINDOW_RUNS]; /* tokens of this run and those before it */
     unsigned tiles;               /* of a part */
-    int lanes;                    /* of a head in chunks; 0: a warp per head */
+    int lanes, lane_bits;         /* of a head in chunks, a power of two; 0: a warp per head */
+    fx_divisor per, groups;       /* heads of a rank; groups of SHARING heads */
     float eps;
     uint16_t *staged; /* pack: what is sent; null: put */
     int64_t rows;     /* pack: of this rank */
@@ -53,9 +55,10 @@ struct row_place {
 
 /* A value of one head and token on its way to all ranks that want it: one for q, all ring members for k and v. */
 template <class T>
-FX_DEVICE void put_head(const fx_window &w, int part, int64_t row, int head, int at, const T &v)
+FX_DEVICE void put_head(const put_args &a, int part, int64_t row, int head, int at, const T &v)
 {
-    const int per = w.heads / w.ulysses, u = head / per, mine = w.me - w.me % w.ulysses;
+    const fx_window &w = a.w;
+    const int per = (int)a.per.by, u = (int)fx_over(a.per, (uint32_t)head), mine = w.me - w.me % w.ulysses;
     const int64_t place = row * w.recv_row + (head - u * per) * w.head_dim + at;
     const int begin = part == FX_WINDOW_Q ? mine + u : u, end = part == FX_WINDOW_Q ? begin + 1 : w.ranks;
     for (int r = begin; r < end; r += w.ulysses) fx_put_far((T *)(w.recv[part * w.ranks + r] + place), v);
@@ -66,17 +69,13 @@ template <class T>
 FX_DEVICE void pack_head(const put_args &a, int part, row_place p, int head, int at, const T &v)
 {
     const fx_window &w = a.w;
-    const int per = w.heads / w.ulysses, u = head / per, slot = u - (u > w.me);
+    const int per = (int)a.per.by, u = (int)fx_over(a.per, (uint32_t)head), slot = u - (u > w.me);
     const int64_t column = (head - u * per) * w.head_dim + at;
     uint16_t *to = w.recv[part * w.ranks + u] + p.row * w.recv_row;
     if (u != w.me)
         to = a.staged + ((slot * a.rows + p.local) * FX_WINDOW_PARTS + part) * (int64_t)(per * w.head_dim);
     *(T *)(to + column) = v;
 }
-
-struct alignas(4) head_pair {
-    uint16_t v[2];
-};
 
 template <bool PACK> struct far_heads {
     const put_args &a;
@@ -88,14 +87,10 @@ template <bool PACK> struct far_heads {
         if constexpr (PACK)
             pack_head(a, part, p, h, i, v);
         else
-            put_head(a.w, part, p.row, h, i, v);
+            put_head(a, part, p.row, h, i, v);
     }
     FX_METHOD void chunk(int h, const fx_head_chunk &c) const { put(head + h, at, c); }
-    FX_METHOD void pair(int i, float u, float v) const
-    {
-        const head_pair two = {{fx_round_bf16(u), fx_round_bf16(v)}};
-        put(head, i, two);
-    }
+    FX_METHOD void pair(int i, float u, float v) const { put(head, i, fx_round_two(u, v)); }
     FX_METHOD void last(int, float) const {} /* widths are even */
 };
 
@@ -108,13 +103,13 @@ template <bool PACK> FX_DEVICE far_heads<PACK> sink_of(const put_args &a, int pa
 /* A tile of THREADS / lanes times (token, SHARING heads). */
 template <bool PACK> FX_DEVICE void put_chunks(const put_args &a, int part, unsigned tile)
 {
-    const unsigned heads = (unsigned)a.w.heads, groups = (heads + SHARING - 1) / SHARING,
-                   tokens = a.end[FX_WINDOW_RUNS - 1], tid = (unsigned)fx_tid(), lanes = (unsigned)a.lanes;
-    const unsigned item = tile * (THREADS / lanes) + tid / lanes;
-    const bool there = item < tokens * groups;
-    const unsigned first = there ? item % groups * SHARING : 0;
-    const int at = (int)(tid % lanes) * CHUNK;
-    const place p = place_of(a, there ? item / groups : 0);
+    const unsigned heads = (unsigned)a.w.heads, tid = (unsigned)fx_tid();
+    const unsigned item = tile * (THREADS >> a.lane_bits) + (tid >> a.lane_bits);
+    const bool there = item < a.end[FX_WINDOW_RUNS - 1] * a.groups.by;
+    const unsigned token = there ? fx_over(a.groups, item) : 0,
+                   first = there ? (item - token * a.groups.by) * SHARING : 0;
+    const int at = (int)(tid & (unsigned)(a.lanes - 1)) * CHUNK;
+    const place p = place_of(a, token);
     const put_run &r = a.run[p.run];
     const put_part &x = r.part[part];
     const uint16_t *in = x.x + p.token * x.token + first * x.head + at;
@@ -149,11 +144,12 @@ template <bool PACK> FX_DEVICE void put_by_warps(const put_args &a, int part, un
 template <bool CHUNKS, bool PACK> FX_DEVICE void put_tiles(const put_args &a)
 {
     for (unsigned tile = (unsigned)fx_cta(); tile < a.tiles * FX_WINDOW_PARTS; tile += (unsigned)fx_ctas()) {
-        const int part = FX_WINDOW_PARTS - 1 - (int)(tile / a.tiles);
+        const unsigned before = (tile >= a.tiles) + (tile >= 2 * a.tiles), rest = tile - before * a.tiles;
+        const int part = FX_WINDOW_PARTS - 1 - (int)before;
         if constexpr (CHUNKS)
-            put_chunks<PACK>(a, part, tile % a.tiles);
+            put_chunks<PACK>(a, part, rest);
         else
-            put_by_warps<PACK>(a, part, tile % a.tiles);
+            put_by_warps<PACK>(a, part, rest);
     }
 }
 
@@ -331,8 +327,13 @@ fx_status take_runs(const fx_window *w, const fx_window_run run[], int n, float 
     }
     FX_CHECK(a->rows * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)a->rows);
     for (int r = 1; r < FX_WINDOW_RUNS; r++) a->end[r] += a->end[r - 1];
-    a->lanes = fx_head_lanes(w->head_dim, addresses, 0, 0);
-    const int64_t items = a->lanes ? a->rows * ((w->heads + SHARING - 1) / SHARING) : a->rows * w->heads;
+    a->per = fx_divide_by(w->heads / w->ulysses);
+    a->groups = fx_divide_by((w->heads + SHARING - 1) / SHARING);
+    FX_CHECK(fx_divides(a->per, w->heads), FX_ESHAPE, "window: %d heads", w->heads);
+    const int64_t packs = a->rows * a->groups.by;
+    a->lanes = fx_divides(a->groups, packs) ? fx_head_lanes(w->head_dim, addresses, 0, 0) : 0;
+    while (1 << a->lane_bits < a->lanes) a->lane_bits++;
+    const int64_t items = a->lanes ? packs : a->rows * w->heads;
     const int per_cta = a->lanes ? THREADS / a->lanes : WARPS;
     a->tiles = (unsigned)((items + per_cta - 1) / per_cta);
     return FX_OK;

@@ -35,11 +35,11 @@ template <class P> FX_KERNEL FX_BOUNDS(THREADS) softmax_kernel(softmax_args<P> a
         const float v = score(s, bias, j);
         top = v > top || v != v ? v : top;
     }
-    top = fx_cta_max(top, part);
+    top = fx_cta_max<THREADS>(top, part);
     const bool none = top == -INFINITY;
     if (!none)
         for (int j = fx_tid(); j < a.keys; j += THREADS) sum += fx_exp(score(s, bias, j) - top);
-    sum = fx_cta_sum(sum, part);
+    sum = fx_cta_sum<THREADS>(sum, part);
     const float inverse = 1.0f / sum;
     for (int j = fx_tid(); j < a.keys; j += THREADS)
         fx_put(p, j, none ? 0.0f : fx_exp(score(s, bias, j) - top) * inverse);

@@ -21,13 +21,13 @@ FX_KERNEL FX_BOUNDS(THREADS) stats_kernel(double *stats, int64_t stats_row, cons
     double sum = 0;
     for (int i = fx_tid(); i < n; i += THREADS)
         sum += (double)fx_get(in, (int64_t)(i / size) * channels + i % size);
-    const double mean = fx_cta_sum(sum, part) / n;
+    const double mean = fx_cta_sum<THREADS>(sum, part) / n;
     double squares = 0;
     for (int i = fx_tid(); i < n; i += THREADS) {
         const double d = (double)fx_get(in, (int64_t)(i / size) * channels + i % size) - mean;
         squares += d * d;
     }
-    squares = fx_cta_sum(squares, part);
+    squares = fx_cta_sum<THREADS>(squares, part);
     if (fx_tid() == 0) {
         stats[row * stats_row + group * 2] = mean;
         stats[row * stats_row + group * 2 + 1] = squares;

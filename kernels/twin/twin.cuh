@@ -138,6 +138,10 @@ FX_DEVICE uint64_t fx_clock_ns()
 {
     return fx_twin_clock_ns();
 }
+FX_DEVICE float fx_rsqrt(float x)
+{
+    return 1.0f / sqrtf(x);
+}
 FX_DEVICE float fx_mul(float a, float b)
 {
     return a * b; /* -ffp-contract=off */
