@@ -15,7 +15,7 @@ one="check_ops models models_on_device one_rank by_the_cpu as_the_cpu launched c
 rehearse 1 "$build_dir"
 check "exit 0" rc_is 0
 check "no message" silent "$err"
-check "its programs" same "$(names | sed -E 's/ memcheck_[a-z_]+//g')" "$one"
+check "its programs" same "$(names | sed -E 's/ (mem|race)check_[a-z_]+//g')" "$one"
 check "the last line" bash -c "[[ '$(last)' =~ ^[1-9][0-9]*\ passed,\ 0\ failed,\ [1-9]\ skipped\$ ]]"
 check "logs stay in \$OUT" test -s report/check_ops.log
 for bad in x 0 -2; do

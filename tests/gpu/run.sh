@@ -121,9 +121,11 @@ same capture one_rank launched
 picture warmed_up 1 --warmup 64x64,192x128
 same capture_warmed_up one_rank warmed_up
 if command -v compute-sanitizer >/dev/null; then
-    for op in norm_mod qk_norm_rope group_norm copy; do
-        LIMIT=60 program "memcheck_$op" compute-sanitizer --error-exitcode 9 --target-processes all \
-            "$build/tests/check_ops" --backend "$staged" --dtype bf16 --op "$op"
+    # memory, then races in shared memory; attention is ours where heads are small
+    for what in memcheck:norm_mod memcheck:qk_norm_rope memcheck:group_norm memcheck:copy memcheck:attention \
+        racecheck:norm_mod racecheck:gate_norm racecheck:group_norm racecheck:row_stats racecheck:attention; do
+        LIMIT=90 program "${what/:/_}" compute-sanitizer --tool "${what%:*}" --error-exitcode 9 --target-processes all \
+            "$build/tests/check_ops" --backend "$staged" --dtype bf16 --op "${what#*:}"
     done
 else skip sanitizer "compute-sanitizer is not installed"; fi
 
