@@ -381,6 +381,7 @@ fx_status fx_backend_guard(fx_backend *inner, fx_backend **out)
                          .stream = inner->stream,
                          .threads = inner->threads,
                          .rows_exact = inner->rows_exact,
+                         .plain_rows = inner->plain_rows,
                          .coarse_parts = inner->coarse_parts,
                          .impl = g};
     *out = &g->be;

@@ -118,6 +118,7 @@ struct fx_backend {
     fx_dtype dtype, stream;
     int threads;
     bool rows_exact;   /* rows keep their bits however they are split (Exactness, above) */
+    bool plain_rows;   /* a linear weight is packed row by row: some of its rows are a weight too */
     bool coarse_parts; /* attention is fast into dtype only: a ring merges parts that were rounded to it */
     fx_op_counts counts;
     const fx_recorder *recorder; /* NULL: ops run when they are called, and only so */

@@ -282,6 +282,7 @@ fx_status fx_backend_plan(fx_backend *inner, fx_backend **out)
                        .stream = inner ? inner->stream : FX_F32,
                        .threads = inner ? inner->threads : 1,
                        .rows_exact = inner ? inner->rows_exact : true,
+                       .plain_rows = inner ? inner->plain_rows : true,
                        .coarse_parts = inner ? inner->coarse_parts : true, /* without one: a GPU's graph */
                        .impl = state};
     *out = be;

@@ -278,9 +278,9 @@ fx_status fx_window_put(fx_backend *be, const fx_window *w, const fx_window_run 
     WINDOW_CALL(put, be, w, run, n, eps);
 }
 
-fx_status fx_window_wait(fx_backend *be, const fx_window *w, int what, bool copies)
+fx_status fx_window_wait(fx_backend *be, const fx_window *w, int what)
 {
-    WINDOW_CALL(wait, be, w, what, copies);
+    WINDOW_CALL(wait, be, w, what);
 }
 
 fx_status fx_window_give_back(fx_backend *be, const fx_window *w, fx_tensor o, const fx_window_owner *owners,

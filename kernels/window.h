@@ -13,15 +13,14 @@
  *                                                  than one: inside a group the block's output says the same
  * Whoever has put a block has read the output of the one before: a rank that has waited for rows may give back.
  *
- * In one group (ranks = ulysses) the same rows may go by copy engines, beside what else the stream has to do. A rank does so or
- * not in each block as it likes: the others cannot tell.
+ * In one group (ranks = ulysses) rows of q, k and v may go by copy engines, beside what else the stream has to do. A rank does so
+ * or not in each block as it likes: the others cannot tell.
  *
- *   pack   send   [..]   wait(rows, copies)   [attention]   send   [..]   wait(output)   join   [it is read]
+ *   pack   send   [..]   wait(rows)   [attention]   give_back   wait(output)   join   [it is read]
  *
- * Own rows of q, k and v are placed by pack, the others' come into memory of this rank, laid out like theirs; own rows of the
- * output are one more copy. A copy cannot count: behind the rows for a rank goes a copy of a word of this rank's state into the
- * counter there, and the word is written before (pack: TOLD_ROWS, wait: TOLD_OUTPUT). After a wait in vain it is what was told
- * before: copies go on, but nobody hears anything new. */
+ * Own rows are placed by pack, the others' come into memory of this rank, laid out like theirs. A copy cannot count: behind
+ * the rows for a rank goes a copy of a word of this rank's state into the counter there, and pack has written the word. After a
+ * wait in vain it is what was told before: copies go on, but nobody hears anything new. */
 #ifndef FX_KERNELS_WINDOW_H
 #define FX_KERNELS_WINDOW_H
 
@@ -35,9 +34,8 @@ enum { FX_WINDOW_Q, FX_WINDOW_K, FX_WINDOW_V, FX_WINDOW_PARTS };
 enum { FX_WINDOW_RUNS = 3 };     /* runs of rows that one put brings: segments */
 enum { FX_WINDOW_STATE = 32 };   /* 32-bit words of a rank's own */
 enum { FX_WINDOW_COUNTERS = 3 }; /* 32-bit words per pair of ranks */
-/* Words of state that copies bring to the others: into word (FX_LATE_ROWS or FX_LATE_OUTPUT - 1) * ranks + me of their
- * counters. */
-enum { FX_WINDOW_TOLD_ROWS = 30, FX_WINDOW_TOLD_OUTPUT };
+/* The word of state that copies bring to the others: into word (FX_LATE_ROWS - 1) * ranks + me of their counters. */
+enum { FX_WINDOW_TOLD_ROWS = 31 };
 /* What a wait is for; what a rank was late with. */
 enum { FX_LATE_ROWS = 1, FX_LATE_FREE, FX_LATE_OUTPUT };
 
@@ -67,11 +65,10 @@ typedef struct fx_window_run {
     int64_t local_row;     /* pack: the first among all rows of this rank */
 } fx_window_run;
 
-/* rows of `width` bytes each. */
 typedef struct fx_window_copy {
     void *to;
     const void *from;
-    size_t width, rows, to_row, from_row; /* to_row, from_row: bytes from row to row */
+    size_t bytes;
 } fx_window_copy;
 
 /* Rows begin.. of a group's output belong to `rank`, as its rows row... */
@@ -83,8 +80,8 @@ typedef struct fx_window_owner {
 bool fx_window_kernels(const fx_backend *); /* it has them */
 /* All rows of the block that this rank has: n runs, some or all without rows. */
 fx_status fx_window_put(fx_backend *, const fx_window *, const fx_window_run run[], int n, float eps);
-/* what: FX_LATE_ROWS or FX_LATE_OUTPUT. copies (rows): the block's output goes back by copies. */
-fx_status fx_window_wait(fx_backend *, const fx_window *, int what, bool copies);
+/* what: FX_LATE_ROWS or FX_LATE_OUTPUT. */
+fx_status fx_window_wait(fx_backend *, const fx_window *, int what);
 /* o[rows, heads / ulysses, head_dim] dense, or absent: to its owners. owners[n]: on the device, rising, none empty, of all of
  * o's rows. After the block's attention. */
 fx_status fx_window_give_back(fx_backend *, const fx_window *, fx_tensor o, const fx_window_owner *owners,

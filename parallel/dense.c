@@ -74,3 +74,16 @@ fx_status fx_dense_apply(fx_backend *be, fx_tensor y, fx_tensor x, const fx_dens
 {
     return fx_linear(be, y, x, d->w, d->b, act);
 }
+
+fx_status fx_dense_apply_part(fx_backend *be, fx_tensor y, fx_tensor x, const fx_dense_pair *d, int i,
+                              fx_act act)
+{
+    if (!d->whole.w.n) return fx_dense_apply(be, y, x, &d->part[i], act);
+    const int64_t row = i ? d->n[0] : 0;
+    fx_weight w = d->whole.w;
+    w.n = row;
+    const size_t before = fx_packed_bytes(be, &w);
+    w.n = d->n[i];
+    if (w.packed) w.packed = (const char *)w.packed + before;
+    return fx_linear(be, y, x, w, fx_present(d->whole.b) ? fx_rows(d->whole.b, row, w.n) : fx_none(), act);
+}

@@ -13,6 +13,14 @@ typedef struct fx_dense {
     fx_tensor b; /* [N] f32, absent when the layer has no bias */
 } fx_dense;
 
+/* Two layers of the same input that may be computed as one: less work is lost at the edges of a product. Where weights are plain
+ * (fx_backend.plain_rows) they lie one below the other in `whole`; elsewhere each is packed for itself and whole.w.n is 0. */
+typedef struct fx_dense_pair {
+    fx_dense whole; /* [n[0] + n[1], K] */
+    fx_dense part[2];
+    int64_t n[2];
+} fx_dense_pair;
+
 enum { FX_NAME_MAX = 160 }; /* longest tensor name this program asks for */
 
 /* Stacks <prefix><part i>.weight (and .bias) by rows: n rows in all. parts: NULL-terminated suffixes; {"",
@@ -30,6 +38,8 @@ fx_status fx_declare_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t
 
 /* y = act(x W^T + b) */
 fx_status fx_dense_apply(fx_backend *, fx_tensor y, fx_tensor x, const fx_dense *, fx_act);
+/* The same of one of two: y[M, n[i]]. */
+fx_status fx_dense_apply_part(fx_backend *, fx_tensor y, fx_tensor x, const fx_dense_pair *, int i, fx_act);
 
 #ifdef __cplusplus
 }

@@ -23,6 +23,11 @@ bool fx_exchange_repeats(const fx_exchange *ex)
     return ex->opt.mesh.ranks == 1 || ex->window;
 }
 
+bool fx_exchange_hides(const fx_exchange *ex)
+{
+    return ex->opt.mesh.ranks > 1 && !fx_exchange_window_possible(ex);
+}
+
 /* ---- open: all buffers, once ---- */
 
 static fx_status push_rows(fx_exchange *ex, fx_dtype dtype, int64_t rows, fx_tensor *out)
@@ -82,15 +87,16 @@ static fx_status push_buffers(fx_exchange *ex)
         if (rows > keys) keys = rows;
     }
     if (m->ring == 1 && m->ranks > 1) return push_group(ex);
-    FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->recv[FX_PART_Q]));
     if (m->ranks == 1) { /* side by side, as one matrix product makes them (fx_exchange_place) */
         const int64_t width = (int64_t)ex->opt.heads * ex->opt.head_dim;
-        fx_tensor kv;
-        FX_TRY(fx_push2(ex->be->arena, ex->be->dtype, keys, 2 * width, &kv));
-        ex->recv[FX_PART_K] = fx_heads(fx_cols(kv, 0, width), ex->heads);
-        ex->recv[FX_PART_V] = fx_heads(fx_cols(kv, width, width), ex->heads);
+        fx_tensor all;
+        FX_TRY(fx_push2(ex->be->arena, ex->be->dtype, keys, FX_PARTS * width, &all));
+        ex->recv[FX_PART_Q] = fx_heads(fx_cols(all, 0, width), ex->heads);
+        ex->recv[FX_PART_K] = fx_heads(fx_cols(all, width, width), ex->heads);
+        ex->recv[FX_PART_V] = fx_heads(fx_cols(all, 2 * width, width), ex->heads);
         return FX_OK;
     }
+    FX_TRY(push_rows(ex, ex->be->dtype, ex->group, &ex->recv[FX_PART_Q]));
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_K]));
     FX_TRY(push_rows(ex, ex->be->dtype, keys, &ex->recv[FX_PART_V]));
     if (m->ulysses > 1) FX_TRY(push_send(ex));
@@ -194,11 +200,12 @@ static int64_t segment_total(const fx_layout *l, int segment)
 
 fx_tensor fx_exchange_place(const fx_exchange *ex, int seg, unsigned parts)
 {
-    if (ex->opt.mesh.ranks > 1 || (parts != FX_Q && parts != (FX_K | FX_V))) return fx_none();
+    const bool with_q = parts & FX_Q, with_kv = (parts & (FX_K | FX_V)) == (FX_K | FX_V);
+    if (ex->opt.mesh.ranks > 1 || (parts != FX_Q && !with_kv)) return fx_none();
     const int64_t begin = seg == FX_ALL ? 0 : fx_layout_local_start(ex->layout, ex->me, seg),
                   count = seg == FX_ALL ? ex->local : ex->layout->part[ex->me][seg].count;
-    fx_tensor t = fx_flat(fx_rows(ex->recv[parts == FX_Q ? FX_PART_Q : FX_PART_K], begin, count));
-    if (parts != FX_Q) t.shape[1] *= 2; /* V's columns follow K's */
+    fx_tensor t = fx_flat(fx_rows(ex->recv[with_q ? FX_PART_Q : FX_PART_K], begin, count));
+    t.shape[1] *= (with_q ? 1 : 0) + (with_kv ? 2 : 0); /* K's columns follow Q's, V's follow K's */
     return t;
 }
 

@@ -34,6 +34,8 @@ typedef struct fx_exchange_options {
                          every block. This rank's rows: text, image, condition */
 } fx_exchange_options;
 
+/* For the options while planning: by_kernels of a backend and communicator that are there. */
+bool fx_exchange_kernels(const fx_backend *, fx_comm *);
 /* Takes its buffers from be->arena now (they live as long as the exchange: open it below the per-block mark).
  * `layout` and `comm` (size = mesh.ranks; a plan comm while measuring) are borrowed. Close before rewinding
  * the arena. */
@@ -43,12 +45,15 @@ void fx_exchange_close(fx_exchange **);
 bool fx_exchange_exact(const fx_exchange *); /* bytes equal those of one rank */
 bool fx_exchange_repeats(
     const fx_exchange *); /* a block takes no message of the host: what runs on the device can be recorded */
-/* Where the rows of Q, or of K and V together, may be computed so that put has nothing to move: [T_local(seg), n*H*D], dtype,
- * row stride larger than that. Absent where rows go to other ranks: then they are computed into memory of the caller. */
+/* Whether rows travel while their rank computes on: then K and V should leave before Q is computed, and what does not depend on
+ * attention be left for while rows come. Else (one rank, or kernels that bring all rows at once) work in two goes only costs. */
+bool fx_exchange_hides(const fx_exchange *);
+/* Where the rows of Q, of K and V together, or of all three may be computed so that put has nothing to move: [T_local(seg),
+ * n*H*D], dtype, row stride that or larger. Absent where rows go to other ranks: then they are computed into memory of the
+ * caller. */
 fx_tensor fx_exchange_place(const fx_exchange *, int seg, unsigned parts);
-/* Before a block's first put: the caller computes something between its last put and attend, and between attend and collect, long
- * enough for the rows to be hidden behind. They may then take longer (by copy engines, if they go by kernels otherwise). Each
- * rank for itself. */
+/* Before a block's first put: the caller computes something between its last put and attend, long enough to hide the rows. They
+ * may then take longer (by copy engines, if they go by kernels otherwise). Each rank for itself. */
 void fx_exchange_beside(fx_exchange *);
 /* t[T_local(seg), n*H*D], n = number of parts, columns in the order q | k | v of the parts given; backend
  * dtype. seg FX_ALL: t holds all local rows. Each part of each segment once per block, in any order. w_q,

@@ -46,10 +46,10 @@ struct fx_exchange {
     fx_exchange_part heard[FX_SEGMENTS][FX_PARTS]; /* by kernels: what was put of this block so far */
     bool brought;                                  /* by kernels: all rows are on their way */
     bool beside;                                   /* the caller computes beside the rows of this block */
-    bool copies;                                   /* by kernels: the rows of this block go by copy engines */
-    int want_copies;                               /* FLUXPAR_COPIES; -1: not set */
-    bool attended, apart;                          /* apart: o_ticket by segment, else [FX_ALL] is of all */
-    unsigned collected;                            /* bit per segment */
+    bool copies;          /* by kernels: q, k and v of this block go by copy engines */
+    int want_copies;      /* FLUXPAR_COPIES; -1: not set */
+    bool attended, apart; /* apart: o_ticket by segment, else [FX_ALL] is of all */
+    unsigned collected;   /* bit per segment */
     fx_ticket ticket[FX_PARTS][FX_SEGMENTS + 1],
         o_ticket[FX_SEGMENTS + 1]; /* of a segment, or in [FX_ALL] of all */
     fx_xfer *out, *in;             /* [3 * ranks] lists under construction */
@@ -75,6 +75,7 @@ fx_status fx_ulysses_collect(fx_exchange *, int segment);
 void fx_exchange_side_by_side(fx_exchange *);
 
 /* ---- the same by kernels (window.c): rows go straight from x to where they are read, in stream order ---- */
+bool fx_exchange_window_possible(const fx_exchange *);
 /* At the first put: ex->window, if the backend and the communicator can. Collective. */
 fx_status fx_exchange_window_open(fx_exchange *);
 void fx_exchange_window_close(fx_exchange *);
@@ -90,14 +91,13 @@ fx_status fx_exchange_window_collect(fx_exchange *); /* all of it */
 /* Should the rows of the block at hand go by copy engines? For one that is about to be put. */
 bool fx_exchange_by_copies(const fx_exchange *);
 /* ---- by copy engines, in one group (window_copies.c) ---- */
-typedef struct fx_exchange_lists {
-    fx_window_copy *there, *back; /* one memory, behind there; NULL: none */
-    int n_there, n_back;
-} fx_exchange_lists;
-/* All copies of a block, the same in every one. recv, output, counters: of each rank, as this rank reaches them. */
+typedef struct fx_exchange_copies {
+    fx_window_copy *list; /* NULL: none */
+    int n;
+} fx_exchange_copies;
+/* All copies of a block, the same in every one. recv, counters: of each rank, as this rank reaches them. */
 fx_status fx_exchange_list_copies(const fx_exchange *, const fx_window *, uint16_t *const recv[],
-                                  uint16_t *const output[], uint32_t *const counters[],
-                                  fx_exchange_lists *out);
+                                  uint32_t *const counters[], fx_exchange_copies *out);
 
 /* The same while planning (window_plan.c). */
 fx_status fx_exchange_window_tell_put(const fx_exchange *);

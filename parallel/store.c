@@ -57,6 +57,11 @@ void fx_store_close(fx_store **out)
     free(s);
 }
 
+bool fx_store_plain_rows(const fx_store *s)
+{
+    return s->be->plain_rows;
+}
+
 size_t fx_store_bytes(const fx_store *s)
 {
     return s->total;

@@ -43,6 +43,7 @@ fx_status fx_store_vector(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t n
 fx_status fx_store_table(fx_store *, fx_checkpoint *, fx_tensor *out, int64_t rows, int64_t cols,
                          const char *name, bool f32);
 
+bool fx_store_plain_rows(const fx_store *);   /* of its backend: kernels/ops.h */
 size_t fx_store_bytes(const fx_store *);      /* packed bytes declared so far */
 double fx_store_parameters(const fx_store *); /* values declared so far */
 /* Collective over the share group, and over comm where the weights go to devices (NULL: alone; its rows are open:

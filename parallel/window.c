@@ -15,13 +15,13 @@ static const int part_of[FX_WINDOW_PARTS] = {
     [FX_WINDOW_Q] = FX_PART_Q, [FX_WINDOW_K] = FX_PART_K, [FX_WINDOW_V] = FX_PART_V};
 
 /* Copy engines cost a fork and a join of streams, and each copy its start, where a kernel moves small rows in less. */
-enum { COPIES_FROM = 8 << 20 }; /* bytes of q, k and v that a rank sends in a block */
+enum { COPIES_FROM = 6 << 20 }; /* bytes of q, k and v that a rank sends in a block */
 
 struct fx_exchange_window {
     fx_window w;
     const fx_window_owner *owners; /* of the group's output; on the device */
     int n_owners;
-    fx_exchange_lists copies;
+    fx_exchange_copies copies;
 };
 
 /* Where a rank receives: offsets in its registered memory. */
@@ -52,7 +52,12 @@ static tables lay_out(void *all, int ranks, int ulysses)
 
 /* ---- open ---- */
 
-static bool possible(const fx_exchange *ex)
+bool fx_exchange_kernels(const fx_backend *be, fx_comm *comm)
+{
+    return fx_comm_rows(comm)->reach && fx_window_kernels(be);
+}
+
+bool fx_exchange_window_possible(const fx_exchange *ex)
 {
     if (ex->hops || ex->comm->size == 1 || ex->opt.head_dim % 8) return false;
     if (fx_planning(ex->be)) return ex->opt.by_kernels;
@@ -142,13 +147,13 @@ static fx_status fill_tables(fx_exchange *ex, const places *all, void *room)
     FX_TRY(fx_upload(ex->be, fx_view1(reach->tables, FX_U8, (int64_t)t.bytes), room));
     FX_TRY(fx_sync(ex->be));
     if (!fx_present(ex->whole)) return FX_OK;
-    return fx_exchange_list_copies(ex, &ex->window->w, t.recv + FX_WINDOW_Q * m->ranks, t.output,
-                                   reach->counters, &ex->window->copies);
+    return fx_exchange_list_copies(ex, &ex->window->w, t.recv + FX_WINDOW_Q * m->ranks, reach->counters,
+                                   &ex->window->copies);
 }
 
 fx_status fx_exchange_window_open(fx_exchange *ex)
 {
-    if (ex->window || !possible(ex)) return FX_OK;
+    if (ex->window || !fx_exchange_window_possible(ex)) return FX_OK;
     if (fx_planning(ex->be)) { /* nobody to tell */
         ex->window = calloc(1, sizeof *ex->window);
         FX_CHECK(ex->window, FX_ENOMEM, "no memory for an exchange");
@@ -171,7 +176,7 @@ fx_status fx_exchange_window_open(fx_exchange *ex)
 
 void fx_exchange_window_close(fx_exchange *ex)
 {
-    if (ex->window) free(ex->window->copies.there);
+    if (ex->window) free(ex->window->copies.list);
     free(ex->window);
     ex->window = NULL;
 }
@@ -216,7 +221,7 @@ static fx_status bring(fx_exchange *ex)
     const fx_exchange_window *x = ex->window;
     if (!ex->copies) return fx_window_put(ex->be, &x->w, run, n, ex->opt.qk_eps);
     FX_TRY(fx_window_pack(ex->be, &x->w, run, n, ex->opt.qk_eps, ex->staged));
-    return fx_window_send(ex->be, x->copies.there, x->copies.n_there);
+    return fx_window_send(ex->be, x->copies.list, x->copies.n);
 }
 
 bool fx_exchange_by_copies(const fx_exchange *ex)
@@ -242,7 +247,7 @@ fx_status fx_exchange_window_put(fx_exchange *ex, int segment, const fx_tensor x
 fx_status fx_exchange_window_wait(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_wait(ex);
-    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_ROWS, ex->copies);
+    return fx_window_wait(ex->be, &ex->window->w, FX_LATE_ROWS);
 }
 
 fx_status fx_exchange_window_return(fx_exchange *ex)
@@ -250,14 +255,13 @@ fx_status fx_exchange_window_return(fx_exchange *ex)
     const fx_exchange_window *x = ex->window;
     if (ex->opt.mesh.ulysses > 1) count_rows(ex, ex->group - ex->local);
     if (fx_planning(ex->be)) return fx_exchange_window_tell_back(ex);
-    if (ex->copies) return fx_window_send(ex->be, x->copies.back, x->copies.n_back);
     return fx_window_give_back(ex->be, &x->w, ex->o_group, x->owners, x->n_owners);
 }
 
 fx_status fx_exchange_window_collect(fx_exchange *ex)
 {
     if (fx_planning(ex->be)) return fx_exchange_window_tell_collect(ex);
-    FX_TRY(fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT, false));
-    /* own rows of the output are here, and what was sent may be overwritten */
+    FX_TRY(fx_window_wait(ex->be, &ex->window->w, FX_LATE_OUTPUT));
+    /* what was sent may be overwritten */
     return ex->copies ? fx_window_join(ex->be) : FX_OK;
 }

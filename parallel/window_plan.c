@@ -96,27 +96,8 @@ fx_status fx_exchange_window_tell_wait(const fx_exchange *ex)
     return FX_OK;
 }
 
-/* Rows of o_group to their owners, own ones too. */
-static fx_status tell_copies_back(const fx_exchange *ex)
-{
-    for (int k = 1; k <= ex->opt.mesh.ranks; k++) {
-        const int r = (ex->me + k) % ex->opt.mesh.ranks;
-        fx_xfer from[FX_SEGMENTS];
-        int n = 0;
-        for (int s = 0; s < FX_SEGMENTS; s++) {
-            const fx_tensor rows = fx_rows(ex->o_group, fx_exchange_receive_row(ex, FX_PART_Q, r, s),
-                                           ex->layout->part[r][s].count);
-            if (fx_numel(rows)) from[n++] = (fx_xfer){r, rows.data, fx_bytes(rows)};
-        }
-        fx_comm_plan_store(ex->comm, "out", r, (size_t)fx_layout_local(ex->layout, r) * row_bytes(ex), n,
-                           from);
-    }
-    return FX_OK;
-}
-
 fx_status fx_exchange_window_tell_back(const fx_exchange *ex)
 {
-    if (ex->copies) return tell_copies_back(ex);
     const int first = ex->ri * ex->opt.mesh.ulysses;
     const int64_t width = (int64_t)ex->heads * ex->opt.head_dim;
     fx_plan_op op = {.name = "give_back"};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "parallel/comm_nccl.h"
+#include "parallel/exchange.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/log.h"
 
@@ -42,13 +43,14 @@ void fx_sizes_select(fx_sizes *z, fx_team *team)
 
 static fx_status plan(fx_sizes *z, fx_size size, fx_known_size **out)
 {
-    const fx_comm *comm = z->now->comm;
+    fx_comm *comm = z->now->comm;
     fx_known_size *k = *out = place_of(z, size);
     k->used = ++z->uses;
     if (k->arena_bytes && !memcmp(&k->size, &size, sizeof size)) return FX_OK;
     if (z->open && !memcmp(&k->size, &z->session.size, sizeof size)) close_session(z); /* its record goes */
     drop_step(z, k);
     *k = (fx_known_size){.used = z->uses};
+    z->opt.by_kernels = fx_exchange_kernels(z->be, comm); /* another graph, with other products */
     FX_TRY(fx_session_plan(z->model, z->be, fx_comm_rank(comm), fx_comm_size(comm), &z->opt, size, NULL,
                            &k->arena_bytes));
     k->size = size;

@@ -60,6 +60,8 @@ if ! has_mpi; then
 fi
 
 # ---- several ranks ----
+mpi 3 bench "${small[@]}" --backend ref --meshes 1x1,3x1,1x3 --warmup 0
+check "ref: q, k, v are one product on one rank and parts of its matrix on several" same "$rc $(column 20)" "0 0 0 0"
 mpi 3 bench "${small[@]}" --layout even --meshes 3:layout=stream,all,1x2:exact=off --json m.json
 check "three ranks: exit 0" rc_is 0
 check "one rank comes first, doubles once, each mesh of 1, 2 and 3" same "$(column 1)" "1x1 3x1:layout=stream 2x1 1x2 3x1 1x3 1x2:exact=off"

@@ -149,12 +149,11 @@ void refused()
     uint16_t x[64] = {};
     uint32_t words[FX_WINDOW_STATE] = {};
     fx_window w = {2, 2, 0, 4, 12, nullptr, 48, nullptr, 48, nullptr, words, words, 0, 1};
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE, "heads of 12");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "heads of 12");
     w.head_dim = 16, w.output_row = 68;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE,
-            "rows of output not in chunks");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "rows of output not in chunks");
     w.output_row = 64, w.ulysses = 3;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, false) == FX_ESHAPE, "2 ranks in groups of 3");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "2 ranks in groups of 3");
     w.ulysses = 1;
     const fx_tensor good = fx_view3(x, FX_BF16, 1, 4, 16), odd = fx_view3(x + 1, FX_BF16, 1, 4, 16),
                     f32 = fx_view3(x, FX_F32, 1, 4, 16), weight = fx_view1(x, FX_F32, 16);
@@ -174,13 +173,11 @@ void refused()
     T_CHECK(fx_twin_window_give_back(nullptr, &w, good, nullptr, 1025) == FX_ESHAPE, "too many owners");
     T_CHECK(fx_twin_window_give_back(nullptr, &w, fx_view3(x, FX_BF16, 1, 2, 16), nullptr, 1) == FX_ESHAPE,
             "half the heads");
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, true) == FX_ESHAPE, "copies in two groups");
     T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, good) == FX_ESHAPE, "rows packed in two groups");
     w.ulysses = 2;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_OUTPUT, true) == FX_ESHAPE, "copies after the output");
     T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, good) == FX_ESHAPE, "room for a third of the rows");
     w.recv_row = 36;
-    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS, true) == FX_ESHAPE, "received rows not in chunks");
+    T_CHECK(fx_twin_window_wait(nullptr, &w, FX_LATE_ROWS) == FX_ESHAPE, "received rows not in chunks");
     w.recv_row = 96;
     T_OK(fx_twin_window_send(nullptr, nullptr, 0));
     T_CHECK(fx_twin_window_pack(nullptr, &w, run, 1, 0, fx_view3(x, FX_BF16, 1, 6, 16)) == FX_ESHAPE,

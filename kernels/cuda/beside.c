@@ -25,15 +25,10 @@ bool fx_cuda_window_under_way(const fx_backend *be)
     return fx_cuda_of(be)->sending;
 }
 
-/* The direction is left to the addresses: peers' memory is mapped by CUDA's handles or by NCCL's windows. For the latter a
- * capture of cudaMemcpy2DAsync has not been run yet. */
+/* The direction is left to the addresses: peers' memory is mapped by CUDA's handles or by NCCL's windows. */
 static fx_status copy(const fx_cuda *c, const fx_window_copy *x)
 {
-    if (x->rows == 1)
-        FX_CUDA(cudaMemcpyAsync(x->to, x->from, x->width, cudaMemcpyDefault, c->beside));
-    else
-        FX_CUDA(cudaMemcpy2DAsync(x->to, x->to_row, x->from, x->from_row, x->width, x->rows,
-                                  cudaMemcpyDefault, c->beside));
+    FX_CUDA(cudaMemcpyAsync(x->to, x->from, x->bytes, cudaMemcpyDefault, c->beside));
     return FX_OK;
 }
 

@@ -1,34 +1,60 @@
-/* Biases that bf16 holds exactly, found by the address of their f32 vector. cuBLASLt adds a bias in its last step only in the
- * result's dtype; with these it saves a pass over the result. */
+/* Biases that bf16 holds exactly, found by the address of their f32 vector or of a part of it. cuBLASLt adds a bias in its last
+ * step only in the result's dtype; with these it saves a pass over the result. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/internal.h"
 
-static size_t place_of(const fx_cuda *c, const void *f32)
+/* The first that begins after the address: they rise and do not overlap. */
+static size_t after(const fx_cuda *c, const void *f32)
 {
-    size_t i = ((uintptr_t)f32 >> 8) * 0x9e3779b97f4a7c15u % c->bias_places;
-    while (c->biases[i].f32 && c->biases[i].f32 != f32) i = (i + 1) % c->bias_places;
-    return i;
+    size_t low = 0, high = c->bias_count;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if ((uintptr_t)c->biases[middle].f32 <= (uintptr_t)f32)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 const void *fx_cuda_bf16_bias(const fx_cuda *c, const void *f32)
 {
-    return c->bias_places ? c->biases[place_of(c, f32)].bf16 : NULL;
+    const size_t next = after(c, f32);
+    if (!next) return NULL;
+    const fx_cuda_bias *b = &c->biases[next - 1];
+    const size_t at = ((uintptr_t)f32 - (uintptr_t)b->f32) / sizeof(float);
+    return at < (size_t)b->n && at % 8 == 0 ? (const uint16_t *)b->bf16 + at
+                                            : NULL; /* in chunks of 16 bytes */
 }
 
-static fx_status grow(fx_cuda *c)
+/* Those that lie in these n values, if only in part: their memory has become another vector's. */
+static void forget(fx_cuda *c, const void *f32, int64_t n)
 {
-    fx_cuda_bias *old = c->biases;
-    const size_t places = c->bias_places;
-    if (places && 2 * (c->bias_count + 1) <= places) return FX_OK;
-    fx_cuda_bias *larger = calloc(places ? 2 * places : 256, sizeof *larger);
-    FX_CHECK(larger, FX_ENOMEM, "no memory for the list of biases");
-    c->biases = larger;
-    c->bias_places = places ? 2 * places : 256;
-    for (size_t i = 0; i < places; i++)
-        if (old[i].f32) c->biases[place_of(c, old[i].f32)] = old[i];
-    free(old);
+    const float *const end = (const float *)f32 + n;
+    size_t last = after(c, end - 1), first = last;
+    while (first && (const float *)c->biases[first - 1].f32 + c->biases[first - 1].n > (const float *)f32)
+        (void)cudaFree(c->biases[--first].bf16);
+    memmove(&c->biases[first], &c->biases[last], (c->bias_count - last) * sizeof *c->biases);
+    c->bias_count -= last - first;
+}
+
+/* A new one at its place in the list. */
+static fx_status insert(fx_cuda *c, fx_cuda_bias b)
+{
+    if (c->bias_count == c->bias_places) {
+        const size_t places = c->bias_places ? 2 * c->bias_places : 256;
+        fx_cuda_bias *larger = realloc(c->biases, places * sizeof *larger);
+        FX_CHECK(larger, FX_ENOMEM, "no memory for the list of biases");
+        c->biases = larger;
+        c->bias_places = places;
+    }
+    const size_t at = after(c, b.f32);
+    memmove(&c->biases[at + 1], &c->biases[at], (c->bias_count - at) * sizeof b);
+    c->biases[at] = b;
+    c->bias_count++;
     return FX_OK;
 }
 
@@ -37,8 +63,9 @@ fx_status fx_cuda_keep_bias(fx_backend *be, const void *device, const float *hos
     fx_cuda *c = fx_cuda_of(be);
     uint16_t *narrow = malloc((size_t)n * sizeof *narrow + 1);
     void *bf16 = NULL;
-    fx_status st = narrow ? grow(c) : FX_FAIL(FX_ENOMEM, "no memory for a bias");
+    fx_status st = narrow ? FX_OK : FX_FAIL(FX_ENOMEM, "no memory for a bias");
     bool exact = true;
+    forget(c, device, n);
     for (int64_t i = 0; !st && i < n; i++) {
         narrow[i] = fx_f32_to_bf16(host[i]);
         exact &= fx_bf16_to_f32(narrow[i]) == host[i];
@@ -49,28 +76,18 @@ fx_status fx_cuda_keep_bias(fx_backend *be, const void *device, const float *hos
             cudaSuccess)
         st = FX_FAIL(FX_EDEVICE, "a bias of %lld values cannot be copied to the device", (long long)n);
     free(narrow);
-    if (st || !exact) {
-        if (bf16) (void)cudaFree(bf16);
-        return st;
-    }
-    fx_cuda_bias *b = &c->biases[place_of(c, device)];
-    c->bias_count += !b->f32;
-    if (b->bf16) (void)cudaFree(b->bf16);
-    *b = (fx_cuda_bias){device, bf16};
-    return FX_OK;
+    if (!st && exact) st = insert(c, (fx_cuda_bias){device, bf16, n});
+    if (st && bf16) (void)cudaFree(bf16);
+    return st;
 }
 
 void fx_cuda_forget_bias(fx_cuda *c, const void *f32)
 {
-    if (!c->bias_places) return;
-    fx_cuda_bias *b = &c->biases[place_of(c, f32)];
-    if (b->bf16) (void)cudaFree(b->bf16);
-    b->bf16 = NULL; /* the place stays taken, so that what lies behind it is still found */
+    forget(c, f32, 1);
 }
 
 void fx_cuda_bias_close(fx_cuda *c)
 {
-    for (size_t i = 0; i < c->bias_places; i++)
-        if (c->biases[i].bf16) (void)cudaFree(c->biases[i].bf16);
+    for (size_t i = 0; i < c->bias_count; i++) (void)cudaFree(c->biases[i].bf16);
     free(c->biases);
 }

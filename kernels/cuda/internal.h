@@ -28,8 +28,9 @@ typedef struct fx_lt_plan {
 } fx_lt_plan;
 typedef struct fx_dnn_plan fx_dnn_plan;
 typedef struct fx_cuda_bias {
-    const void *f32; /* the vector's address; NULL: an empty place */
+    const void *f32; /* on the device */
     void *bf16;      /* the same values */
+    int64_t n;
 } fx_cuda_bias;
 
 typedef struct fx_cuda_looks fx_cuda_looks;
@@ -45,7 +46,7 @@ typedef struct fx_cuda {
     size_t workspace_bytes, small_bytes;
     fx_lt_plan *lt_plans;   /* list */
     fx_dnn_plan *dnn_plans; /* list */
-    fx_cuda_bias *biases;   /* hashed by address */
+    fx_cuda_bias *biases;   /* by rising address */
     size_t bias_places, bias_count;
     char text[160];
     int processors; /* of the device */
@@ -105,7 +106,8 @@ bool fx_lt_worth_a_trial(const fx_lt_key *);
 fx_status fx_lt_tune(fx_cuda *, fx_lt_plan *p, const cublasLtMatmulAlgo_t algo[], int n, bool *tried);
 
 /* ---- bias.c: biases that bf16 holds exactly ---- */
-const void *fx_cuda_bf16_bias(const fx_cuda *, const void *f32); /* or NULL */
+const void *fx_cuda_bf16_bias(const fx_cuda *,
+                              const void *f32); /* of a vector or from inside of one; or NULL */
 void fx_cuda_forget_bias(fx_cuda *, const void *f32);
 void fx_cuda_bias_close(fx_cuda *);
 

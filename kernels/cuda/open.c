@@ -263,6 +263,7 @@ fx_status fx_cuda_open(fx_dtype dtype, int device, fx_backend **out)
     }
     *be = (fx_backend){.ops = &cuda_ops, .dtype = dtype, .stream = FX_F32, .threads = 1, .impl = c};
     be->rows_exact = true;
+    be->plain_rows = true;
     be->coarse_parts = dtype == FX_BF16; /* cuDNN's fused attention writes bf16 */
     be->recorder = &fx_cuda_recorder;
     c->device = device;

@@ -13,10 +13,9 @@ enum { THREADS = 128 };    /* of a CTA */
 enum { SHARED_WORDS = 4 }; /* at the beginning of its shared memory; the first is used */
 /* Counters that rank r keeps here, one word per rank, in the order of FX_LATE_*. */
 enum counter { ROWS, FREED, OUTPUT };
-/* Words of this rank's own: blocks that it has given back (by copies: whose rows have come), a wait was in vain; a ticket per
- * kernel. */
+/* Words of this rank's own: blocks that it has given back, a wait was in vain; a ticket per kernel. */
 enum word { BLOCKS, FAILED, PUT_TICKET, RETURN_TICKET, WORDS };
-static_assert((int)WORDS <= (int)FX_WINDOW_TOLD_ROWS && (int)FX_WINDOW_TOLD_OUTPUT < (int)FX_WINDOW_STATE &&
+static_assert((int)WORDS <= (int)FX_WINDOW_TOLD_ROWS && (int)FX_WINDOW_TOLD_ROWS < (int)FX_WINDOW_STATE &&
                   (int)OUTPUT + 1 == (int)FX_WINDOW_COUNTERS,
               "room for all");
 
@@ -93,12 +92,12 @@ FX_DEVICE void tell(const fx_window &w, counter what, ranks who, uint32_t value)
 
 /* What a copy will tell the others, who may know of `what` up to `block` once they have the rows; this rank knows at once. Not
  * fine: what was told before, once more. */
-FX_DEVICE void write_down(const fx_window &w, counter what, bool fine, uint32_t block, int word)
+FX_DEVICE void write_down(const fx_window &w, counter what, bool fine, uint32_t block)
 {
     uint32_t *mine = w.counters[w.me] + what * w.ranks + w.me;
     if (fx_tid() != 0) return;
     if (fine) fx_store_release(mine, block);
-    w.state[word] = *mine;
+    w.state[FX_WINDOW_TOLD_ROWS] = *mine;
 }
 
 /* In all threads of the CTA that comes here last, when all that the kernel has stored and read is done; false in all CTAs when

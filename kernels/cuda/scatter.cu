@@ -166,18 +166,17 @@ template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) pack_kernel(put_args a)
 {
     const fx_window &w = a.w;
     if (!failed(w)) put_tiles<CHUNKS, true>(a);
-    if (fx_cta() == 0) write_down(w, ROWS, !failed(w), w.state[BLOCKS] + 1, FX_WINDOW_TOLD_ROWS);
+    if (fx_cta() == 0) write_down(w, ROWS, !failed(w), w.state[BLOCKS] + 1);
 }
 
-/* Rows of the block under way, or the output of the one that was given back. copies: what follows attention are copies, so the
- * block is counted here, and what they will tell is written down. */
-FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w, bool output, bool copies)
+/* Rows of the block under way, or the output of the one that was given back. */
+FX_KERNEL FX_BOUNDS(THREADS) wait_kernel(fx_window w, bool output)
 {
     const uint32_t block = w.state[BLOCKS] + (output ? 0 : 1);
-    const bool came = output ? await(w, OUTPUT, group(w), block) : await(w, ROWS, everyone(w), block);
-    if (!copies) return;
-    write_down(w, OUTPUT, came, block, FX_WINDOW_TOLD_OUTPUT);
-    if (came && fx_tid() == 0) w.state[BLOCKS] = block;
+    if (output)
+        (void)await(w, OUTPUT, group(w), block);
+    else
+        (void)await(w, ROWS, everyone(w), block);
 }
 
 /* ---- the output ---- */
@@ -371,12 +370,10 @@ extern "C" fx_status FX_SLOT(window_pack)(fx_backend *be, const fx_window *w, co
                    : FX_LAUNCH(be, grid, THREADS, shared_bytes, pack_kernel<false>, a);
 }
 
-extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w, int what, bool copies)
+extern "C" fx_status FX_SLOT(window_wait)(fx_backend *be, const fx_window *w, int what)
 {
     FX_TRY(check_window(w));
-    FX_CHECK(!copies || (what == FX_LATE_ROWS && w->ranks == w->ulysses), FX_ESHAPE,
-             "window: output goes back by copies in one group");
-    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w, what == FX_LATE_OUTPUT, copies);
+    return FX_LAUNCH(be, fx_dim3(1), THREADS, shared_bytes, wait_kernel, *w, what == FX_LATE_OUTPUT);
 }
 
 extern "C" fx_status FX_SLOT(window_give_back)(fx_backend *be, const fx_window *w, fx_tensor o,

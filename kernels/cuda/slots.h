@@ -53,7 +53,7 @@ extern "C" {
     /* kernels/window.h */                                                                                               \
     fx_status prefix##window_put(fx_backend *, const fx_window *, const fx_window_run run[], int n,                      \
                                  float eps);                                                                             \
-    fx_status prefix##window_wait(fx_backend *, const fx_window *, int what, bool copies);                               \
+    fx_status prefix##window_wait(fx_backend *, const fx_window *, int what);                                            \
     fx_status prefix##window_give_back(fx_backend *, const fx_window *, fx_tensor o,                                     \
                                        const fx_window_owner *owners, int n);                                            \
     fx_status prefix##window_pack(fx_backend *, const fx_window *, const fx_window_run run[], int n,                     \

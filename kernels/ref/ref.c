@@ -69,8 +69,12 @@ fx_status fx_ref_open(int threads, fx_backend **out)
     *out = NULL;
     fx_backend *be = (fx_backend *)calloc(1, sizeof *be);
     FX_CHECK(be, FX_ENOMEM, "ref backend: %zu bytes are not available", sizeof *be);
-    *be = (fx_backend){
-        .ops = &ref_ops, .dtype = FX_F64, .stream = FX_F64, .threads = threads, .rows_exact = true};
+    *be = (fx_backend){.ops = &ref_ops,
+                       .dtype = FX_F64,
+                       .stream = FX_F64,
+                       .threads = threads,
+                       .rows_exact = true,
+                       .plain_rows = true};
     *out = be;
     return FX_OK;
 }

@@ -36,18 +36,15 @@ void step(branch &b)
 {
     piece &p = b.left.front();
     const fx_window_copy &c = p.copy;
-    const size_t all = c.width * c.rows;
-    if (all == sizeof(uint32_t)) {
+    if (c.bytes == sizeof(uint32_t)) {
         copy_word(c);
-        p.done = all;
-    } else if (p.done < all) {
-        const size_t end = p.done + 1 + fx_twin_draw() % (all - p.done);
-        for (; p.done < end; p.done++) {
-            const size_t row = p.done / c.width, at = p.done % c.width;
-            ((char *)c.to)[row * c.to_row + at] = ((const char *)c.from)[row * c.from_row + at];
-        }
+        p.done = c.bytes;
+    } else if (p.done < c.bytes) {
+        const size_t more = 1 + fx_twin_draw() % (c.bytes - p.done);
+        memcpy((char *)c.to + p.done, (const char *)c.from + p.done, more);
+        p.done += more;
     }
-    if (p.done == all) b.left.pop_front();
+    if (p.done == c.bytes) b.left.pop_front();
 }
 
 } // namespace

@@ -63,11 +63,36 @@ fx_status fx_dit_prepare(fx_dit *d, fx_tensor t5, fx_tensor pooled, const float 
     return fx_mod_fill(d, pooled, sigma, guidance);
 }
 
-fx_status fx_dit_push_parts(fx_dit *d, int segment, unsigned parts, int64_t rows, fx_tensor *out)
+/* ---- q, k and v ---- */
+
+static fx_status push_parts(fx_dit *d, int segment, unsigned parts, int64_t n, int64_t rows, fx_tensor *out)
 {
     *out = fx_exchange_place(d->exchange, segment, parts);
     if (fx_present(*out)) return FX_OK;
-    return fx_push2(d->be->arena, d->be->dtype, rows, (parts == FX_Q ? 1 : 2) * d->cfg->hidden, out);
+    return fx_push2(d->be->arena, d->be->dtype, rows, n * d->cfg->hidden, out);
+}
+
+fx_status fx_dit_push_qkv(fx_dit *d, int segment, const fx_qkv_weights *w, int64_t rows, fx_qkv_rows *out)
+{
+    *out = (fx_qkv_rows){.q = fx_none(), .kv = fx_none(), .all = fx_none()};
+    if (w->q_kv.whole.w.n && !fx_exchange_hides(d->exchange))
+        return push_parts(d, segment, FX_Q | FX_K | FX_V, 3, rows, &out->all);
+    FX_TRY(push_parts(d, segment, FX_K | FX_V, 2, rows, &out->kv));
+    return push_parts(d, segment, FX_Q, 1, rows, &out->q);
+}
+
+fx_status fx_dit_put_qkv(fx_dit *d, int segment, const fx_qkv_weights *w, const fx_qkv_rows *rows,
+                         fx_tensor h, fx_tensor cs)
+{
+    fx_exchange *ex = d->exchange;
+    if (fx_present(rows->all)) {
+        FX_TRY(fx_dense_apply(d->be, rows->all, h, &w->q_kv.whole, FX_ACT_NONE));
+        return fx_exchange_put(ex, segment, FX_Q | FX_K | FX_V, rows->all, w->norm_q, w->norm_k, cs);
+    }
+    FX_TRY(fx_dense_apply_part(d->be, rows->kv, h, &w->q_kv, 1, FX_ACT_NONE));
+    FX_TRY(fx_exchange_put(ex, segment, FX_K | FX_V, rows->kv, fx_none(), w->norm_k, cs));
+    FX_TRY(fx_dense_apply_part(d->be, rows->q, h, &w->q_kv, 0, FX_ACT_NONE));
+    return fx_exchange_put(ex, segment, FX_Q, rows->q, w->norm_q, fx_none(), cs);
 }
 
 /* ---- debts ---- */

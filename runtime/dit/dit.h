@@ -82,8 +82,14 @@ fx_status fx_single_block(fx_dit *, int block);
 /* h = (1 + scale) * layernorm(x) + shift of a segment's rows x (or FX_ALL), its debt paid first. */
 fx_status fx_dit_norm(fx_dit *, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale);
 fx_status fx_dit_settle(fx_dit *);
-/* Memory for rows of Q, or of K and V: [rows of the segment, n*C] dtype. Where no other rank wants them it is attention's own. */
-fx_status fx_dit_push_parts(fx_dit *, int segment, unsigned parts, int64_t rows, fx_tensor *out);
+/* Rows of q, k and v of a segment (or FX_ALL): memory for them, [rows, n*C] dtype, attention's own where no other rank wants
+ * them; then they are computed from h[rows, C] and put: k and v first, or all at once where nothing would be hidden behind q. */
+typedef struct fx_qkv_rows {
+    fx_tensor q, kv, all; /* all, or the other two */
+} fx_qkv_rows;
+fx_status fx_dit_push_qkv(fx_dit *, int segment, const fx_qkv_weights *, int64_t rows, fx_qkv_rows *out);
+fx_status fx_dit_put_qkv(fx_dit *, int segment, const fx_qkv_weights *, const fx_qkv_rows *, fx_tensor h,
+                         fx_tensor cs);
 fx_status fx_mod_open(fx_dit *);
 void fx_mod_close(fx_dit *);
 fx_status fx_mod_fill(fx_dit *, fx_tensor pooled, const float *sigma, double guidance);

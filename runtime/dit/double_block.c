@@ -2,22 +2,19 @@
  * Called by dit.c for each of the first blocks of a step. Source: FluxTransformerBlock of diffusers. */
 #include "runtime/dit/dit.h"
 
-/* normed -> kv and q of one stream; K and V leave before Q is computed. What was put stays until attention. */
+/* normed -> q, k and v of one stream. What was put stays until attention. */
 static fx_status put_qkv(fx_dit *d, int segment, const fx_stream_weights *w, fx_tensor mod, fx_tensor x)
 {
     fx_backend *be = d->be;
     const int64_t C = d->cfg->hidden, T = x.shape[0];
     const fx_tensor cs = fx_rows(d->cs, fx_layout_local_start(d->layout, d->rank, segment), T);
-    fx_tensor h, kv, q;
-    FX_TRY(fx_dit_push_parts(d, segment, FX_K | FX_V, T, &kv));
-    FX_TRY(fx_dit_push_parts(d, segment, FX_Q, T, &q));
+    fx_qkv_rows rows;
+    fx_tensor h;
+    FX_TRY(fx_dit_push_qkv(d, segment, &w->qkv, T, &rows));
     const size_t mark = fx_mark(be->arena);
     FX_TRY(fx_push2(be->arena, be->dtype, T, C, &h));
     FX_TRY(fx_dit_norm(d, segment, h, x, fx_mod_chunk(mod, 0, C), fx_mod_chunk(mod, 1, C)));
-    FX_TRY(fx_dense_apply(be, kv, h, &w->qkv.kv, FX_ACT_NONE));
-    FX_TRY(fx_exchange_put(d->exchange, segment, FX_K | FX_V, kv, fx_none(), w->qkv.norm_k, cs));
-    FX_TRY(fx_dense_apply(be, q, h, &w->qkv.q, FX_ACT_NONE));
-    FX_TRY(fx_exchange_put(d->exchange, segment, FX_Q, q, w->qkv.norm_q, fx_none(), cs));
+    FX_TRY(fx_dit_put_qkv(d, segment, &w->qkv, &rows, h, cs));
     fx_rewind(be->arena, mark);
     return FX_OK;
 }

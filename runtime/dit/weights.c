@@ -21,9 +21,16 @@ static const stream_names text_names = {
 static fx_status declare_qkv(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt, const char *prefix,
                              const stream_names *n, fx_qkv_weights *w)
 {
-    const char *const kv[] = {n->k, n->v, NULL};
-    FX_TRY(fx_declare_dense(store, ckpt, &w->kv, 2 * c->hidden, c->hidden, true, prefix, kv));
-    FX_TRY(fx_declare_dense1(store, ckpt, &w->q, c->hidden, c->hidden, true, prefix, n->q));
+    const char *const all[] = {n->q, n->k, n->v, NULL};
+    const int64_t C = c->hidden;
+    fx_dense_pair *d = &w->q_kv;
+    d->n[0] = C, d->n[1] = 2 * C;
+    if (fx_store_plain_rows(store)) {
+        FX_TRY(fx_declare_dense(store, ckpt, &d->whole, 3 * C, C, true, prefix, all));
+    } else {
+        FX_TRY(fx_declare_dense1(store, ckpt, &d->part[0], C, C, true, prefix, n->q));
+        FX_TRY(fx_declare_dense(store, ckpt, &d->part[1], 2 * C, C, true, prefix, all + 1));
+    }
     FX_TRY(fx_declare_vector(store, ckpt, &w->norm_q, c->head_dim, prefix, n->norm_q));
     return fx_declare_vector(store, ckpt, &w->norm_k, c->head_dim, prefix, n->norm_k);
 }
@@ -39,8 +46,9 @@ static fx_status declare_stream(const fx_dit_config *c, fx_store *store, fx_chec
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_DOUBLE * C, C, true, prefix, n->mod);
 }
 
-/* Columns of a single block's MLP that are computed before attention: two thirds, as the rows of q, k and v are three times those
- * of its output and need most of what both are hidden behind; in whole chunks of a matrix product where the width allows. */
+/* Columns of a single block's MLP that are computed before attention where transfers are to be hidden: two thirds, as the rows of
+ * q, k and v are three times those of its output and need most of what both are hidden behind; in whole chunks of a matrix
+ * product where the width allows. */
 static int64_t before_attention(const fx_dit_config *c)
 {
     const int64_t want = 2 * c->mlp / 3;
@@ -52,10 +60,17 @@ static int64_t before_attention(const fx_dit_config *c)
 static fx_status declare_single(const fx_dit_config *c, fx_store *store, fx_checkpoint *ckpt,
                                 const char *prefix, fx_single_weights *w)
 {
+    static const char name[] = "proj_mlp";
     const int64_t C = c->hidden, n = before_attention(c);
+    fx_dense_pair *d = &w->mlp_in;
     FX_TRY(declare_qkv(c, store, ckpt, prefix, &image_names, &w->qkv));
-    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[0], 0, n, C, true, prefix, "proj_mlp"));
-    FX_TRY(fx_declare_dense_rows(store, ckpt, &w->mlp_in[1], n, c->mlp - n, C, true, prefix, "proj_mlp"));
+    d->n[0] = n, d->n[1] = c->mlp - n;
+    if (fx_store_plain_rows(store)) {
+        FX_TRY(fx_declare_dense1(store, ckpt, &d->whole, c->mlp, C, true, prefix, name));
+    } else {
+        FX_TRY(fx_declare_dense_rows(store, ckpt, &d->part[0], 0, n, C, true, prefix, name));
+        FX_TRY(fx_declare_dense_rows(store, ckpt, &d->part[1], n, d->n[1], C, true, prefix, name));
+    }
     FX_TRY(fx_declare_dense1(store, ckpt, &w->out, C, C + c->mlp, true, prefix, "proj_out"));
     return fx_declare_dense1(store, ckpt, &w->mod, FX_MOD_SINGLE * C, C, true, prefix, "norm.linear");
 }

@@ -1,7 +1,6 @@
 /* The transformer's weights in the shape the graph wants them, declared to the weight store from a
- * checkpoint. K and V are one matrix (rows k | v) and Q another, so that K and V can travel while Q is computed; a single
- * block's fused input layer is kv | q | two thirds of the MLP | the rest, for the same reason. This is the one place that knows
- * diffusers' tensor names. */
+ * checkpoint. Q and K | V are a pair, so that K and V can travel while Q is computed where that hides anything; a single block's
+ * MLP is two thirds of it and the rest, for the same reason. This is the one place that knows diffusers' tensor names. */
 #ifndef FX_DIT_WEIGHTS_H
 #define FX_DIT_WEIGHTS_H
 
@@ -14,7 +13,7 @@ extern "C" {
 
 /* What attention needs of one stream. */
 typedef struct fx_qkv_weights {
-    fx_dense kv, q;           /* [2C, C], [C, C] */
+    fx_dense_pair q_kv;       /* [C, C], [2C, C] */
     fx_tensor norm_q, norm_k; /* [head_dim] */
 } fx_qkv_weights;
 
@@ -31,9 +30,9 @@ typedef struct fx_double_weights {
 
 typedef struct fx_single_weights {
     fx_qkv_weights qkv;
-    fx_dense mlp_in[2]; /* [8C/3, C], [4C/3, C], rounded: what is computed before and after attention */
-    fx_dense out;       /* [C, 5C]: input columns attention | mlp */
-    fx_dense mod;       /* [3C, C]: shift, scale, gate */
+    fx_dense_pair mlp_in; /* [8C/3, C], [4C/3, C], rounded: what may be computed before and after attention */
+    fx_dense out;         /* [C, 5C]: input columns attention | mlp */
+    fx_dense mod;         /* [3C, C]: shift, scale, gate */
 } fx_single_weights;
 
 typedef struct fx_embed_mlp {

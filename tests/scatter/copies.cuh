@@ -7,12 +7,6 @@ namespace
 
 typedef std::vector<fx_window_copy> copies_list;
 
-inline fx_window_copy word_for(mesh &m, int me, int rank, int late, int word)
-{
-    return {
-        m.counters[(size_t)rank] + (late - 1) * m.j.ranks + me, m.rank[(size_t)me].state + word, 4, 1, 4, 4};
-}
-
 /* Staged rows to all others. */
 inline copies_list rows_there(mesh &m, int me)
 {
@@ -28,26 +22,10 @@ inline copies_list rows_there(mesh &m, int me)
             const size_t bytes = (size_t)(range.count * r.recv_row) * 2;
             if (bytes)
                 list.push_back({m.rank[(size_t)to].recv[0].data() + joint * r.recv_row,
-                                r.staged.data() + from * r.recv_row, bytes, 1, bytes, bytes});
+                                r.staged.data() + from * r.recv_row, bytes});
         }
-        list.push_back(word_for(m, me, to, FX_LATE_ROWS, FX_WINDOW_TOLD_ROWS));
-    }
-    return list;
-}
-
-/* o: of all rows, this rank's heads; to all owners, this rank last. */
-inline copies_list rows_back(mesh &m, int me, const uint16_t *o, size_t pitch)
-{
-    const size_t width = (size_t)(m.j.heads / m.j.ulysses * m.j.dim);
-    copies_list list;
-    for (int k = 1; k <= m.j.ranks; k++) {
-        const int to = (me + k) % m.j.ranks;
-        for (const fx_window_owner &x : m.rank[(size_t)me].owners)
-            if (x.rank == to)
-                list.push_back({m.output[(size_t)to] + (size_t)x.row * pitch + (size_t)me * width,
-                                o + (size_t)x.begin * width, width * 2, (size_t)x.count, pitch * 2,
-                                width * 2});
-        if (to != me) list.push_back(word_for(m, me, to, FX_LATE_OUTPUT, FX_WINDOW_TOLD_OUTPUT));
+        list.push_back(
+            {m.counters[(size_t)to] + (FX_LATE_ROWS - 1) * m.j.ranks + me, r.state + FX_WINDOW_TOLD_ROWS, 4});
     }
     return list;
 }

@@ -196,7 +196,6 @@ struct runner {
     fx_window w;
     uint64_t random;
     bool copies = false;
-    values kept_o;                /* of the group's rows; copies read it until the join */
     values mine[FX_WINDOW_PARTS]; /* local rows of x */
     std::vector<float> cs;
 
@@ -285,7 +284,7 @@ struct runner {
     {
         if (copies) ok(fx_twin_window_join(nullptr));
     }
-    void wait(int what) { ok(fx_twin_window_wait(nullptr, &w, what, what == FX_LATE_ROWS && copies)); }
+    void wait(int what) { ok(fx_twin_window_wait(nullptr, &w, what)); }
 
     /* This rank's heads of whole rows. */
     bool equal(const uint16_t *got, const values &whole, const int64_t *joint, int64_t n) const
@@ -310,8 +309,6 @@ struct runner {
     void give_back(const values &group_o)
     {
         const job &j = m.j;
-        kept_o = group_o;
-        if (copies) return send(rows_back(m, me, kept_o.data(), (size_t)row_of_output()));
         const int64_t rows = r.begin[FX_SEGMENTS];
         fx_tensor t =
             fx_view3(const_cast<uint16_t *>(group_o.data()), FX_BF16, rows, j.heads / j.ulysses, j.dim);
@@ -355,8 +352,7 @@ struct runner {
         if (m.j.ulysses > 1 || m.j.how != OWN) wait(FX_LATE_OUTPUT);
         dawdle();
         join();
-        r.staged.poison(),
-            std::fill(kept_o.begin(), kept_o.end(), (uint16_t)POISON); /* nobody reads them any more */
+        r.staged.poison(); /* nobody reads it any more */
         check_output(kind);
         r.output.poison(); /* read: nobody writes before this rank has put again */
         dawdle();
