@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Sums up what bench/timeline.c wrote: where the time of one denoise step goes on one device.
 usage: timeline.py FILE [--step N] [--list]     N: the step counted from the end, default 2; --list: every launch of it
-A step ends with the check for finite numbers (count_nonfinite). 'gap': nothing of the compute stream runs."""
+A step ends with the check for finite numbers (count_nonfinite). Kernels are compute but for NCCL's, on whichever stream: a recorded
+step with branches has many. 'gap': none of them runs."""
 import argparse
 import collections
 import re
@@ -32,23 +33,22 @@ def main():
         raise SystemExit(f"{a.file}: {len(ends)} checks for finite numbers; step {a.step} from the end is not there")
     lo, hi = ends[-a.step - 1], ends[-a.step]
     step = [r for r in rows if lo <= r[0] and r[1] <= hi]
-    count = collections.Counter(r[2] for r in step if not r[3].startswith("["))
-    compute = count.most_common(1)[0][0]
     total, n = collections.Counter(), collections.Counter()
     at, gap, gaps = lo, 0, collections.Counter()
     before = "start"
     for begin, end, stream, name in step:
-        key = ("" if stream == compute else f"(stream {stream}) ") + short(name)
+        compute = not name.startswith("[") and "nccl" not in name
+        key = ("" if compute else "(beside) ") + short(name)
         total[key] += end - begin
         n[key] += 1
         if a.list:
             print(f"{(begin - lo) / 1e3:10.1f} {(end - begin) / 1e3:8.1f} us  {key} {name[name.rfind('<'):] if '<' in name else ''}")
-        if stream == compute:
+        if compute:
             if begin > at:
                 gap += begin - at
                 gaps[f"{before} -> {short(name)}"] += begin - at
             at, before = max(at, end), short(name)
-    print(f"# {a.file}: step of {(hi - lo) / 1e6:.2f} ms, {len(step)} launches; gaps of the compute stream {gap / 1e6:.2f} ms")
+    print(f"# {a.file}: step of {(hi - lo) / 1e6:.2f} ms, {len(step)} launches; gaps between kernels {gap / 1e6:.2f} ms")
     for key, t in total.most_common(45):
         print(f"{t / 1e6:9.3f} ms  x {n[key]:4d}  {t / n[key] / 1e3:8.1f} us  {key}")
     print("# gaps, the largest in sum")

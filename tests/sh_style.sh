@@ -62,7 +62,7 @@ includes() {
         # headers of libraries: which files may see them
         only["^mpi\\.h$"] = "^parallel/comm_(mpi|open)\\.c$"
         only["dnnl[^/]*$"] = "^(kernels/onednn/compat[^/]*|bench/[^/]*)$"
-        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
+        only["^(cuda|cublas|cudnn|curand|nv)"] = "^(kernels/cuda/|tests/cuda/|bench/gpu/|parallel/comm_((cards|nccl|peer|window)\\.c|lsa\\.cu)$)"
         only["^nccl"] = "^(parallel/comm_((nccl|window)\\.c|lsa\\.cu)|launch/bootstrap\\.c)$"
         only["^hwloc"] = "^launch/place/bind\\.c$"
         only["^jansson"] = "^(runtime/io|runtime/text|runtime/predict|launch|bench|tests)/"
@@ -138,7 +138,7 @@ words+='atomic[A-Z][A-Za-z]*|\basm\b|\bclock(64)?\(|#[[:space:]]*pragma|cooperat
 direct() {
     (cd "$1" && grep -nE "<<<|(^|[^A-Za-z0-9_])($words)" kernels/cuda/*.cu kernels/cuda/*.cuh | grep -v '^kernels/cuda/device\.cuh:' |
         grep -vE '__(restrict|attribute|VA_ARGS)__|fx_dim3' && true
-        find . -name '*.cu' | sed 's#^\./##' | grep -vE '^kernels/cuda/|^parallel/comm_lsa\.cu$|^build')
+        find . -name '*.cu' | sed 's#^\./##' | grep -vE '^kernels/cuda/|^parallel/comm_lsa\.cu$|^bench/gpu/|^build')
 }
 plant kernels/cuda/device.cuh '__syncthreads();'
 plant kernels/cuda/good.cu '#include "kernels/cuda/device.cuh"' 'FX_KERNEL f(int *p) { fx_barrier(); p[fx_tid()] = 0; fx_dim3 grid(1); }'

@@ -128,6 +128,7 @@ else
     done
     run ceilings "$build/bench/bench_ops" --backend cuda --ceilings yes || true
 fi
+[ ! -x "$build/bench/questions" ] || [ "$rehearse" = 1 ] || run questions "$build/bench/questions" || true
 product=$(awk '/^  linear/ {last = $(NF - 4)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
 copied=$(awk '/^  copy/ {last = $(NF - 3)} END {print last == "" ? "-" : last}' "$report/ceilings.log")
 [ ! -x "$build/tests/tool_dnn_plans" ] || [ "$rehearse" = 1 ] || "$build/tests/tool_dnn_plans" device >"$report/device.json" || bad=1
@@ -168,7 +169,7 @@ if ! command -v python3 >/dev/null; then echo "no python3: no timelines"; else
         file=$(find "$report" -maxdepth 1 -name "times.$n.*" -size +0 | sort | head -n 1)
         run "step_$n" python3 "$root/bench/timeline.py" "${file:-$report/times.$n}" || continue
         took=$(sed -nE 's/^# .*: step of ([0-9.]+) ms, .*/\1/p' "$report/step_$n.log")
-        gaps=$(sed -nE 's/^# .*gaps of the compute stream ([0-9.]+) ms$/\1/p' "$report/step_$n.log")
+        gaps=$(sed -nE 's/^# .*gaps between kernels ([0-9.]+) ms$/\1/p' "$report/step_$n.log")
         row timeline "$n" auto "${sizes[0]}" 6 "${took:--}" - - - - - "${gaps:--}" - -
     done
 fi
@@ -180,6 +181,7 @@ fi
     echo "# host $(uname -m), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); $(date -u '+%Y-%m-%d %H:%M UTC')"
     echo "# fluxpar $("$fluxpar" --version | sed -n 's/^fluxpar *//p') $(git -C "$root" -c safe.directory='*' rev-parse --short HEAD 2>/dev/null)"
     echo "# model $(basename "$model"), bf16, -S 5, step_ms: median of the last picture; exposed_ms: waits per step, for a timeline its gaps; total_s: from process start; size of ops_of_step: image rows"
+    [ ! -s "$report/questions.log" ] || sed 's/^/# /' "$report/questions.log"
     echo "# ceilings: largest product $product TFLOP/s, copy $copied GB/s"
     { echo "what ranks exchange size steps step_ms picture_s text_s denoise_s vae_s png_s exposed_ms total_s bytes" && tr '\t' ' ' <"$rows"; } |
         awk '{printf "%-14s %5s %8s %5s %5s %9s %9s %7s %9s %7s %7s %10s %8s %7s\n", $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14}'
