@@ -6,7 +6,7 @@
 # this repository, CUDA's libraries and, for several ranks, MPI. Last line 'N passed, N failed, N skipped'.
 #   tests/gpu/run.sh [NGPUS [BUILD]]               NGPUS: ranks at most (default: all devices); BUILD: default build-gpu
 #   tests/gpu/run.sh --rehearse [NRANKS [BUILD]]   the same commands on CPU ranks, little of each (tests/sh_gpu.sh): proves the script only
-# Logs and pictures go to $OUT (default build/gpu-report). FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out;
+# PARTS="one several" (both): what one device shows, what several do. Logs and pictures go to $OUT (default build/gpu-report). FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out;
 # FX_CUDA_ARCHS: default this machine's; CMAKE_ARGS: more arguments.
 set -uo pipefail
 export LC_ALL=C
@@ -18,7 +18,7 @@ if [ "${1:-}" = --rehearse ]; then
 fi
 report=$(realpath -m "${OUT:-$root/build/gpu-report}")
 mkdir -p "$report"
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 parts=${PARTS:-one several}
 close() {
     printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
     [ "$failed" = 0 ] || exit 1
@@ -105,29 +105,32 @@ same() { program "$1" cmp "$report/$2.png" "$report/$3.png"; } # same NAME PICTU
 
 # ---- one device ----
 
-[ "$rehearse" = 1 ] || LIMIT=120 program doctor "$fluxpar" doctor --backend cuda
-program check_ops "$build/tests/check_ops" --backend "$staged" --dtype bf16 "${ops[@]+"${ops[@]}"}"
-program models "$build/tests/t_golden" --backend "$staged" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
-program models_on_device "$build/tests/t_golden" --backend "$backend" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
-picture one_rank 1
-# Sums in another order, bf16 in between: the CPU's own backends are 53 to 57 dB apart, another seed 11.
-if "$fluxpar" --version | grep '^backend cpu' >/dev/null; then
-    picture by_the_cpu 1 --backend cpu
-    program as_the_cpu "$build/tests/tool_pictures" "$report/one_rank.png" "$report/by_the_cpu.png" 45
-else skip as_the_cpu "built with FX_CPU=OFF"; fi
-# A recorded step (CUDA graph) gives the bytes of one that is launched op by op; so does one of a size that was warmed up.
-picture launched 1 --no-graphs
-same capture one_rank launched
-picture warmed_up 1 --warmup 64x64,192x128
-same capture_warmed_up one_rank warmed_up
-if command -v compute-sanitizer >/dev/null; then
-    # memory, then races in shared memory; attention is ours where heads are small
-    for what in memcheck:norm_mod memcheck:qk_norm_rope memcheck:group_norm memcheck:copy memcheck:attention \
-        racecheck:norm_mod racecheck:gate_norm racecheck:group_norm racecheck:row_stats racecheck:attention; do
-        LIMIT=90 program "${what/:/_}" compute-sanitizer --tool "${what%:*}" --error-exitcode 9 --target-processes all \
-            "$build/tests/check_ops" --backend "$staged" --dtype bf16 --op "${what#*:}"
-    done
-else skip sanitizer "compute-sanitizer is not installed"; fi
+one_device() {
+    [ "$rehearse" = 1 ] || LIMIT=120 program doctor "$fluxpar" doctor --backend cuda
+    program check_ops "$build/tests/check_ops" --backend "$staged" --dtype bf16 "${ops[@]+"${ops[@]}"}"
+    program models "$build/tests/t_golden" --backend "$staged" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
+    program models_on_device "$build/tests/t_golden" --backend "$backend" --dtype bf16 "${goldens[@]+"${goldens[@]}"}"
+    # Sums in another order, bf16 in between: the CPU's own backends are 53 to 57 dB apart, another seed 11.
+    if "$fluxpar" --version | grep '^backend cpu' >/dev/null; then
+        picture by_the_cpu 1 --backend cpu
+        program as_the_cpu "$build/tests/tool_pictures" "$report/one_rank.png" "$report/by_the_cpu.png" 45
+    else skip as_the_cpu "built with FX_CPU=OFF"; fi
+    # A recorded step (CUDA graph) gives the bytes of one that is launched op by op; so does one of a size that was warmed up.
+    picture launched 1 --no-graphs
+    same capture one_rank launched
+    picture warmed_up 1 --warmup 64x64,192x128
+    same capture_warmed_up one_rank warmed_up
+    if command -v compute-sanitizer >/dev/null; then
+        # memory, then races in shared memory; attention is ours where heads are small
+        for what in memcheck:norm_mod memcheck:qk_norm_rope memcheck:group_norm memcheck:copy memcheck:attention \
+            racecheck:norm_mod racecheck:gate_norm racecheck:group_norm racecheck:row_stats racecheck:attention; do
+            LIMIT=90 program "${what/:/_}" compute-sanitizer --tool "${what%:*}" --error-exitcode 9 --target-processes all \
+                "$build/tests/check_ops" --backend "$staged" --dtype bf16 --op "${what#*:}"
+        done
+    else skip sanitizer "compute-sanitizer is not installed"; fi
+}
+picture one_rank 1 # what all others must equal
+case " $parts " in *" one "*) one_device ;; esac
 
 # ---- several devices, one picture ----
 
@@ -236,7 +239,9 @@ by_windows() {
     program windows_stopped_rank lost STOP 'rank 1' lsa
     unset FLUXPAR_WINDOWS
 }
-if [ "$ranks" -lt 2 ] || ! command -v mpirun >/dev/null; then
+if [[ " $parts " != *" several "* ]]; then
+    skip "several devices" "PARTS=$parts"
+elif [ "$ranks" -lt 2 ] || ! command -v mpirun >/dev/null; then
     skip "several devices" "need more than one, and mpirun"
 elif [ "$rehearse" = 0 ] && ! "$fluxpar" --version | grep '^backend cuda.* NCCL [0-9]' >/dev/null; then
     skip "several devices" "a build without NCCL"
