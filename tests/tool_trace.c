@@ -9,7 +9,7 @@
  * - exchanges: in a block, times at which the first transfer begins with none under way; what is under way together has one name
  *   up to its first dot
  * - rows by kernels (`store`, and `wait` for a peer instead of a ticket): what a wait brings is touched by nothing since the last
- *   `give_back`, or the first copy of the output, which told the others that it is free
+ *   `give_back`, which told the others that it is free
  * - rows by copy engines (`store` on the stream `wire`): from its line to the wait without ticket and peer, in its box, nothing
  *   writes what it reads
  * - host: the host waits in the box `watch` only
@@ -66,7 +66,7 @@ static void check_line(const line *l)
     if ((moves(l) || (is(l, "wait") && l->peer < 0 && !joins(l))) != (l->ticket > 0))
         found(l, "form: ticket", "");
     if (!moves(l) && !is(l, "store") && !waits_for_stores(l)) return;
-    if (l->peer < 0 || l->peer >= ranks || (l->peer == l->rank && !copies(l))) found(l, "form: peer", "");
+    if (l->peer < 0 || l->peer >= ranks || l->peer == l->rank) found(l, "form: peer", "");
     if (copies(l)) {
         unsigned long long read = 0;
         for (int i = 0; i < l->ranges; i++) read += l->range[i].end - l->range[i].begin;
@@ -133,7 +133,6 @@ static void check_stored(int i)
     for (int k = i - 1; k >= first[lines[i].rank]; k--) {
         const line *l = &lines[k];
         if (is(l, "launch") && !strcmp(l->what, "give_back")) return;
-        if (copies(l) && !strcmp(l->what, "out")) return;
         if (!is(l, "launch") && !moves(l)) continue;
         for (int a = 0; a < l->ranges; a++)
             for (int b = 0; b < lines[i].ranges; b++) {
@@ -286,7 +285,6 @@ static void check_stores(void)
     for (int i = 0; i < count; i++) {
         const line *l = &lines[i];
         const bool store = is(l, "store");
-        if (store && l->peer == l->rank) continue; /* own rows: joined */
         if (!store && !waits_for_stores(l)) continue;
         if (bytes_of(store ? l->rank : l->peer, store ? l->peer : l->rank, "store", l) !=
             bytes_of(store ? l->peer : l->rank, store ? l->rank : l->peer, "wait", l))
