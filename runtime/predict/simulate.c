@@ -147,22 +147,37 @@ static void launch(const simulation *s, stream *t, const fx_job *j)
     t->sum.flop += x.flop;
 }
 
-static fx_status store(simulation *s, stream *t, const fx_job *j)
+/* Rows leave for the other ranks' memory; false: there are none. */
+static fx_status set_out(simulation *s, const stream *t, const fx_job *j, double begin, bool *any)
 {
-    const fx_cost x = fx_cost_job(s->c, j);
     const int class = class_of(s, t);
-    spend(s, t, FX_TIME_LAUNCH, FX_BINDS_LATENCY, j, s->c->m->launch_us + s->c->m->op_us + s->by->start_us);
-    const double begin = t->now_us;
-    spend(s, t, FX_TIME_ROWS, x.binds, j, x.us > 0 ? x.us - x.fixed_us : 0);
-    if (j->exchange < 0 || !j->outs) return FX_OK;
+    *any = j->exchange >= 0 && j->outs;
+    if (!*any) return FX_OK;
     side *mine = side_of(s, j->exchange, class);
     mine->post = j;
     mine->begun_us = begin;
     mine->left = j->outs;
     for (int i = j->out; i < j->out + j->outs; i++)
         FX_TRY(send_to(s, class, j->exchange, &t->p->peers[i], begin));
-    t->is = STORES;
     return FX_OK;
+}
+
+static fx_status store(simulation *s, stream *t, const fx_job *j)
+{
+    const fx_cost x = fx_cost_job(s->c, j);
+    bool any;
+    spend(s, t, FX_TIME_LAUNCH, FX_BINDS_LATENCY, j, s->c->m->launch_us + s->c->m->op_us + s->by->start_us);
+    const double begin = t->now_us;
+    spend(s, t, FX_TIME_ROWS, x.binds, j, x.us > 0 ? x.us - x.fixed_us : 0);
+    FX_TRY(set_out(s, t, j, begin, &any));
+    if (any) t->is = STORES;
+    return FX_OK;
+}
+
+static fx_status copy(simulation *s, const stream *t, const fx_job *j)
+{
+    bool any;
+    return set_out(s, t, j, t->now_us + s->by->start_us, &any);
 }
 
 static fx_status post(simulation *s, stream *t, const fx_job *j)
@@ -201,6 +216,7 @@ static fx_status go_on(simulation *s, stream *t)
         case FX_JOB_OP: launch(s, t, j); break;
         case FX_JOB_HOST: host(s, t, j); break;
         case FX_JOB_STORE: FX_TRY(store(s, t, j)); break;
+        case FX_JOB_COPY: FX_TRY(copy(s, t, j)); break;
         case FX_JOB_POST: FX_TRY(post(s, t, j)); break;
         case FX_JOB_WAIT: FX_TRY(wait(s, t, j)); break;
         case FX_JOB_AWAIT:

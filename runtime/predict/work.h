@@ -13,6 +13,7 @@ extern "C" {
 typedef enum {
     FX_JOB_OP,    /* one launch in the compute stream */
     FX_JOB_STORE, /* a launch that stores into other ranks' memory */
+    FX_JOB_COPY,  /* copy engines do, beside the stream */
     FX_JOB_AWAIT, /* what follows comes after the stores of these ranks */
     FX_JOB_POST,  /* transfers begin beside the stream */
     FX_JOB_WAIT,  /* what follows comes after them */
