@@ -7,6 +7,7 @@ torch's side is FluxTransformer2DModel of diffusers in bf16, with 512 text rows,
 it is; 'compile' torch.compile of the whole, q, k and v in one product, attention by cuDNN; 'autotune' the same with
 mode="max-autotune" (CUDA graphs, products tried one by one). Each run of each side draws a whole picture's steps after warm ones; a
 picture's time is the median of its steps, which are timed on the device. The last line says how much longer torch's best way takes.
+Getting ready takes minutes ('compile' 156 s, 'autotune' more than 270 s beside 16 cores); FILE is written after each way.
 """
 import argparse
 import json
@@ -89,6 +90,19 @@ def timed(picture, call, steps, cpu):
     return statistics.median(a.elapsed_time(b) for a, b in zip(marks, marks[1:]))
 
 
+def conclude(result, path):
+    """torch's best way so far, and how much longer than fluxpar it takes; None: it ran in none"""
+    ran = {n: statistics.median(w["ms"]) for n, w in result["ways"].items() if "ms" in w}
+    if ran:
+        result["best"] = min(ran, key=ran.get)
+        result["ratio"] = ran[result["best"]] / statistics.median(result["fluxpar_ms"])
+    if path:
+        with open(path, "w") as f:
+            json.dump(result, f, indent=1)
+            f.write("\n")
+    return result.get("best")
+
+
 def way_of(net, name):
     """the call of a way, and what is said of it"""
     if name == "eager":
@@ -163,16 +177,10 @@ def main():
             print(f"  {name:9} {statistics.median(times):8.2f} ms   fluxpar {statistics.median(beside):8.2f} ms   {ratio:.3f} x   "
                   f"({', '.join(f'{t:.1f}' for t in times)} and {', '.join(f'{t:.1f}' for t in beside)}; {said}; ready in {ready:.0f} s)",
                   flush=True)
-    ran = [n for n in result["ways"] if "ms" in result["ways"][n]]
-    if not ran:
+            conclude(result, a.json)
+    best = conclude(result, a.json)
+    if not best:
         sys.exit("torch_step.py: torch ran in no way")
-    best = min(ran, key=lambda n: statistics.median(result["ways"][n]["ms"]))
-    result["best"] = best
-    result["ratio"] = statistics.median(result["ways"][best]["ms"]) / statistics.median(result["fluxpar_ms"])
-    if a.json:
-        with open(a.json, "w") as f:
-            json.dump(result, f, indent=1)
-            f.write("\n")
     print(f"# torch's best way, {best}, takes {result['ratio']:.3f} times as long as fluxpar")
 
 

