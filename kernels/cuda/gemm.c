@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/core/log.h"
+
 /* Rows of 1024x1024, where the time goes, and the heads of FLUX.1. */
 enum { CHOICES = 64, FIXED_M = 4608, FIXED_HEADS = 24 };
 
@@ -167,7 +169,13 @@ static fx_status choose(fx_cuda *c, fx_lt_plan *p)
     const fx_lt_key *k = &p->key;
     int n;
     FX_TRY(choices(c, p, FIXED_M, fixed_batch(k), algo, &n));
-    if (!n) FX_TRY(choices(c, p, k->m, k->batch, algo, &n));
+    if (!n) {
+        FX_TRY(choices(c, p, k->m, k->batch, algo, &n));
+        fx_log(
+            FX_LOG_DETAIL,
+            "product %lld x %lld x %lld: no algorithm for %d rows runs it; its bits may depend on its rows",
+            (long long)k->m, (long long)k->n, (long long)k->k, FIXED_M);
+    }
     FX_CHECK(n, FX_EDEVICE, "cuBLASLt has no algorithm for [%lld,%lld] = [%lld,%lld] x [%lld,%lld]^T",
              (long long)k->m, (long long)k->n, (long long)k->m, (long long)k->k, (long long)k->n,
              (long long)k->k);
