@@ -128,6 +128,8 @@ cp "$out" by_kernels
 plan -m synthetic:flux-dev:0+1 --gpus 2 --exchange lsa
 judged "by copies: one block" --exchanges 2 --single 7
 cp "$out" by_copies
+check "by copies: what they hide behind comes before attention" same "$(awk '$1 == 0 && $4 == "launch" && $5 == "single_00" {print $6}' by_copies | xargs)" \
+    "norm_mod linear pack linear attention give_back linear"
 
 fx plan -m h4dev --gpu b200 --gpus 2
 check "totals alone: exit" rc_is 0
