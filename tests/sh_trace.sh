@@ -140,6 +140,11 @@ rm h4dev/*/*.safetensors
 plan -m h4dev --gpus 2
 refused 3 'holds no .safetensors file' "without the files whose headers are read"
 
+plan -m synthetic:flux-dev:0+1 --gpus 2
+check "by transfers: two thirds of the MLP before attention, the rest after" same \
+    "$(awk '$1 == 0 && $4 == "launch" && $5 == "single_00" && $6 ~ /linear|attention/ {split($10, y, "<"); print $6, y[1]}' "$out" | xargs)" \
+    "linear bf16[2304,6144] linear bf16[2304,3072] linear bf16[2304,8192] attention bf16[4608,12,128] linear bf16[2304,4096] linear bf16[2304,3072]"
+
 # ---- one line of each kind ----
 plan -m synthetic:flux-dev:1+0 --gpus 2
 judged "one block" --exchanges 2 --double 31

@@ -53,7 +53,7 @@ static int64_t before_attention(const fx_dit_config *c)
 {
     const int64_t want = 2 * c->mlp / 3;
     int64_t chunk = 64;
-    while (chunk > 1 && (c->mlp % chunk || want < chunk)) chunk /= 2;
+    while (c->mlp % chunk || want < chunk) chunk /= 2; /* mlp is 4 at least */
     return want - want % chunk;
 }
 
