@@ -39,8 +39,7 @@ FX_ROWFN uint32_t fx_word(const uint16_t *pair)
     return u;
 }
 
-/* Round to nearest even; NaN stays NaN. A GPU has an instruction for it: by integers it takes eight, as many as a row kernel
- * spends on the value itself. */
+/* Round to nearest even; NaN stays NaN. A GPU has an instruction for it, where row kernels are bound by how many they issue. */
 FX_ROWFN uint16_t fx_round_bf16(float x)
 {
 #ifdef __CUDA_ARCH__

@@ -22,6 +22,10 @@ for bad in x 0 -2; do
     OUT=$work/report bash "$root_dir/tests/gpu/run.sh" "$bad" >"$out" 2>"$err"
     check "'$bad' is no number of GPUs" same "$?:$(last)" "2:usage: tests/gpu/run.sh [NGPUS [BUILD]]: '$bad' is no number of GPUs"
 done
+PARTS="one two" OUT=$work/report bash "$root_dir/tests/gpu/run.sh" >"$out" 2>"$err"
+check "PARTS of something else" same "$?:$(last)" "2:usage: PARTS is of 'one' and 'several', not 'two'"
+PARTS=several rehearse 1 "$build_dir"
+check "PARTS=several: nothing of what one device shows" same "$rc $(names)" "0 one_rank"
 if ! command -v nvidia-smi >/dev/null; then
     OUT=$work/report bash "$root_dir/tests/gpu/run.sh" >"$out" 2>"$err"
     check "no GPU: skipped" same "$?:$(xargs <"$out")" "0:no GPU on this machine 0 passed, 0 failed, 1 skipped"

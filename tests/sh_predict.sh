@@ -13,7 +13,7 @@ sys.exit(0 if ($1) else 1)"
 plan --gpu h200 --gpus 8
 check "table: exit" rc_is 0
 check "table: comments only" same "$(grep -vc '^#' "$out")" 0
-check "table: best first" prints '^# +1 1 x 8x1 +(even|stream) +lsa +bf16 +[0-9.]+'
+check "table: best first" prints '^# +1 1 x 8x1 +stream +lsa +bf16 +[0-9.]+'
 check "table: the limit" prints '^# limit +[0-9.]+ ms per step, [0-9.]+ s per picture'
 check "table: today's totals follow" same "$(grep -cE '^# +[0-7] (even|stream)( +[0-9]+){8}$' "$out")" 8
 

@@ -1,9 +1,10 @@
 /* The CPU twin of CUDA's execution model (kernels/twin/twin.cuh), by kernels that are right, racy or wrong: it must run
  * the right ones, make races show, and name what a GPU leaves undefined. */
 #include <cstring>
+#include <initializer_list>
 #include <vector>
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/slots.h"
 #include "runtime/io/checkpoint.h"
 #include "tests/test.h"
@@ -17,7 +18,7 @@ fx_backend *const none = nullptr;
 
 FX_KERNEL numbers(int *out)
 {
-    out[fx_cta() * fx_threads() + fx_tid() + fx_cta_y() * fx_ctas() * fx_threads()] =
+    out[fx_cta() * fx_twin_self().threads + fx_tid() + fx_cta_y() * fx_ctas() * fx_twin_self().threads] =
         (int)(1000 * fx_cta_y() + 100 * fx_cta() + fx_tid());
 }
 
@@ -27,7 +28,7 @@ FX_KERNEL totals(double *out, int n)
 {
     double *part = fx_shared<double>();
     double sum = 0;
-    for (int i = fx_tid(); i < n; i += fx_threads()) sum += i;
+    for (int i = fx_tid(); i < n; i += fx_twin_self().threads) sum += i;
     const double all = fx_cta_sum<TOTAL>(sum, part), most = fx_cta_max<TOTAL>((double)fx_tid(), part);
     if (fx_tid() == 0) out[2 * fx_cta()] = all, out[2 * fx_cta() + 1] = most;
 }
@@ -38,7 +39,7 @@ FX_KERNEL neighbours(int *out, bool with_barrier)
     int *shared = fx_shared<int>();
     shared[fx_tid()] = fx_tid();
     if (with_barrier) fx_barrier();
-    out[fx_cta() * fx_threads() + fx_tid()] = shared[(fx_tid() + 1) % fx_threads()];
+    out[fx_cta() * fx_twin_self().threads + fx_tid()] = shared[(fx_tid() + 1) % fx_twin_self().threads];
 }
 
 FX_KERNEL count_up(unsigned long long *word)
@@ -177,6 +178,22 @@ void wrong_kernels()
     T_CHECK(sums[0] == 55, "after errors: %g", sums[0]);
 }
 
+/* ---- quotients by multiplication ---- */
+
+void quotients()
+{
+    for (int64_t by : {1, 2, 3, 5, 6, 7, 24, 1023, 65535, 65536, 65537, 1 << 20}) {
+        const fx_divisor d = fx_divide_by(by);
+        const int64_t end = ((int64_t)1 << 32) / by; /* the first that is not promised */
+        int wrong = 0;
+        for (int64_t n = 0; n < end; n += n < 4096 || n > end - 4096 ? 1 : end / 9973 + 1)
+            for (int64_t m : {n, n / by * by, n / by * by + by - 1}) /* where a quotient begins and ends */
+                if (m < end) wrong += !fx_divides(d, m) || fx_over(d, (uint32_t)m) != (uint32_t)(m / by);
+        T_CHECK(!wrong && !fx_divides(d, end) && !fx_divides(d, -1), "%d quotients by %d are wrong", wrong,
+                (int)by);
+    }
+}
+
 /* ---- values drawn on the device ---- */
 
 void drawn_as_on_the_host()
@@ -252,6 +269,7 @@ int main()
     orders_differ_and_repeat();
     poison_shows();
     wrong_kernels();
+    quotients();
     drawn_as_on_the_host();
     a_bit_changes_the_digest();
     return test_end("t_twin");

@@ -7,7 +7,7 @@ torch's side is FluxTransformer2DModel of diffusers in bf16, with 512 text rows,
 it is; 'compile' torch.compile of the whole, q, k and v in one product, attention by cuDNN; 'autotune' the same with
 mode="max-autotune" (CUDA graphs, products tried one by one). Each run of each side draws a whole picture's steps after warm ones; a
 picture's time is the median of its steps, which are timed on the device. The last line says how much longer torch's best way takes.
-Getting ready takes minutes ('compile' 156 s, 'autotune' more than 270 s beside 16 cores); FILE is written after each way.
+Getting ready takes minutes ('compile' 156 s beside 16 cores, 'autotune' longer); FILE is written after each way.
 """
 import argparse
 import json

@@ -33,8 +33,7 @@ const void *fx_cuda_bf16_bias(const fx_cuda *c, const void *f32)
 /* Those that lie in these n values, if only in part: their memory has become another vector's. */
 static void forget(fx_cuda *c, const void *f32, int64_t n)
 {
-    const float *const end = (const float *)f32 + n;
-    size_t last = after(c, end - 1), first = last;
+    size_t last = after(c, (const float *)f32 + n - 1), first = last;
     while (first && (const float *)c->biases[first - 1].f32 + c->biases[first - 1].n > (const float *)f32)
         (void)cudaFree(c->biases[--first].bf16);
     memmove(&c->biases[first], &c->biases[last], (c->bias_count - last) * sizeof *c->biases);
@@ -83,7 +82,7 @@ fx_status fx_cuda_keep_bias(fx_backend *be, const void *device, const float *hos
 
 void fx_cuda_forget_bias(fx_cuda *c, const void *f32)
 {
-    forget(c, f32, 1);
+    if (f32) forget(c, f32, 1);
 }
 
 void fx_cuda_bias_close(fx_cuda *c)

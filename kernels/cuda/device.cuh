@@ -32,10 +32,6 @@ FX_DEVICE int fx_tid()
 {
     return (int)threadIdx.x;
 }
-FX_DEVICE int fx_threads()
-{
-    return (int)blockDim.x;
-}
 FX_DEVICE int64_t fx_cta()
 {
     return (int64_t)blockIdx.x;

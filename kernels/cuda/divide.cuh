@@ -1,5 +1,5 @@
-/* Whole quotients in row kernels: by a number that the compiler does not know, a division takes twenty instructions (of 64 bits:
- * a hundred), more than the values of a thread do. */
+/* Whole quotients by a multiplication, for row kernels: they are bound by instructions, and a division by a number that the
+ * compiler does not know takes many. */
 #ifndef FX_KERNELS_CUDA_DIVIDE_CUH
 #define FX_KERNELS_CUDA_DIVIDE_CUH
 

@@ -3,7 +3,7 @@
 #ifndef FX_KERNELS_CUDA_HEADS_CUH
 #define FX_KERNELS_CUDA_HEADS_CUH
 
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/divide.cuh"
 
 enum { FX_HEAD_PAIRS = 4 }; /* by a warp: pairs that a lane keeps, 256 channels */
 enum {
@@ -78,7 +78,7 @@ FX_DEVICE void fx_get_eight(const float *p, float out[FX_HEAD_CHUNK])
     }
 }
 
-/* BOTH: with a weight and a rotation, as in all blocks of FLUX.1; known to the compiler, it saves a third of the instructions. */
+/* BOTH: with a weight and a rotation, as in all blocks of FLUX.1: the compiler then leaves out what the others need. */
 template <bool BOTH>
 FX_DEVICE fx_head_chunk fx_turned(const float x[FX_HEAD_CHUNK], const float w[FX_HEAD_CHUNK],
                                   const float cs[FX_HEAD_CHUNK], float inverse, bool weighted, bool turn)
@@ -143,6 +143,20 @@ static inline int fx_head_lanes(int n, uintptr_t addresses, int64_t strides, int
     const bool ok = n % FX_HEAD_CHUNK == 0 && lanes > 0 && lanes <= FX_WARP && (lanes & (lanes - 1)) == 0 &&
                     addresses % 16 == 0 && strides % FX_HEAD_CHUNK == 0 && cs_stride % 4 == 0;
     return ok ? lanes : 0;
+}
+
+/* lanes = 2^n, or 0: n */
+static inline int fx_lane_bits(int lanes)
+{
+    int bits = 0;
+    while (1 << bits < lanes) bits++;
+    return bits;
+}
+
+/* Groups of heads that a lane goes through. */
+static inline fx_divisor fx_head_groups(int64_t heads)
+{
+    return fx_divide_by((heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING);
 }
 
 #endif

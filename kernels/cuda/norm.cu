@@ -2,7 +2,6 @@
  * per row, the row in registers between the two passes where it fits (to 4096 channels), else read again. Heads: a warp per
  * head of a token; where a head is 8, 16, ... 256 values that lie in chunks, a lane takes 8 of them and its neighbours the
  * rest, for a few heads that share the token's rotation. Contract: kernels/ops.h. */
-#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/slots.h"
 
@@ -203,15 +202,10 @@ FX_KERNEL FX_BOUNDS(CHUNK_THREADS)
                        (unsigned)a.heads, a.w, a.cs, token * a.cs_token, at, a.n, lanes, a.eps, sink);
 }
 
-fx_divisor parts_of(const rope_args<uint16_t> &a)
-{
-    return fx_divide_by((a.heads + FX_HEAD_SHARING - 1) / FX_HEAD_SHARING);
-}
-
 int chunk_lanes(const rope_args<uint16_t> &a)
 {
     const uintptr_t addresses = (uintptr_t)a.y | (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)a.cs;
-    return fx_divides(parts_of(a), a.items)
+    return fx_divides(fx_head_groups(a.heads), a.items)
                ? fx_head_lanes(a.n, addresses, a.y_token | a.y_head | a.x_token | a.x_head, a.cs_token)
                : 0;
 }
@@ -223,12 +217,10 @@ int chunk_lanes(const rope_args<float> &)
 
 fx_status rope_chunks(fx_backend *be, rope_args<uint16_t> a, int lanes)
 {
-    const fx_divisor parts = parts_of(a);
-    int lane_bits = 0;
-    while (1 << lane_bits < lanes) lane_bits++;
+    const fx_divisor parts = fx_head_groups(a.heads);
     a.items = a.items / a.heads * parts.by;
     const fx_dim3 grid((unsigned)((a.items * lanes + CHUNK_THREADS - 1) / CHUNK_THREADS));
-    return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, lane_bits, parts);
+    return FX_LAUNCH(be, grid, CHUNK_THREADS, 0, rope_chunk_kernel, a, lanes, fx_lane_bits(lanes), parts);
 }
 
 fx_status rope_chunks(fx_backend *, const rope_args<float> &, int)

@@ -90,11 +90,11 @@ FX_DEVICE void tell(const fx_window &w, counter what, ranks who, uint32_t value)
         fx_store_release(w.counters[who.first + i] + what * w.ranks + w.me, value);
 }
 
-/* What a copy will tell the others, who may know of `what` up to `block` once they have the rows; this rank knows at once. Not
- * fine: what was told before, once more. */
-FX_DEVICE void write_down(const fx_window &w, counter what, bool fine, uint32_t block)
+/* What a copy will tell the others: that they have this rank's rows up to `block`; this rank knows at once. Not fine: what was
+ * told before, once more. */
+FX_DEVICE void write_down(const fx_window &w, bool fine, uint32_t block)
 {
-    uint32_t *mine = w.counters[w.me] + what * w.ranks + w.me;
+    uint32_t *mine = w.counters[w.me] + ROWS * w.ranks + w.me;
     if (fx_tid() != 0) return;
     if (fine) fx_store_release(mine, block);
     w.state[FX_WINDOW_TOLD_ROWS] = *mine;

@@ -2,7 +2,6 @@
  * CTA to end (by ticket) tells the others; CTAs need not run side by side. A kernel costs its launch, a fence and the news, 6 to
  * 10 us on an H200, whatever it moves: so there is one put and one give_back per block, and nobody waits for what something
  * else implies. Contract: kernels/window.h. */
-#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/order.cuh"
 #include "kernels/cuda/slots.h"
@@ -166,7 +165,7 @@ template <bool CHUNKS> FX_KERNEL FX_BOUNDS(THREADS) pack_kernel(put_args a)
 {
     const fx_window &w = a.w;
     if (!failed(w)) put_tiles<CHUNKS, true>(a);
-    if (fx_cta() == 0) write_down(w, ROWS, !failed(w), w.state[BLOCKS] + 1);
+    if (fx_cta() == 0) write_down(w, !failed(w), w.state[BLOCKS] + 1);
 }
 
 /* Rows of the block under way, or the output of the one that was given back. */
@@ -327,11 +326,11 @@ fx_status take_runs(const fx_window *w, const fx_window_run run[], int n, float 
     FX_CHECK(a->rows * w->heads < (int64_t)1 << 31, FX_ESHAPE, "window: %lld rows", (long long)a->rows);
     for (int r = 1; r < FX_WINDOW_RUNS; r++) a->end[r] += a->end[r - 1];
     a->per = fx_divide_by(w->heads / w->ulysses);
-    a->groups = fx_divide_by((w->heads + SHARING - 1) / SHARING);
+    a->groups = fx_head_groups(w->heads);
     FX_CHECK(fx_divides(a->per, w->heads), FX_ESHAPE, "window: %d heads", w->heads);
     const int64_t packs = a->rows * a->groups.by;
     a->lanes = fx_divides(a->groups, packs) ? fx_head_lanes(w->head_dim, addresses, 0, 0) : 0;
-    while (1 << a->lane_bits < a->lanes) a->lane_bits++;
+    a->lane_bits = fx_lane_bits(a->lanes);
     const int64_t items = a->lanes ? packs : a->rows * w->heads;
     const int per_cta = a->lanes ? THREADS / a->lanes : WARPS;
     a->tiles = (unsigned)((items + per_cta - 1) / per_cta);

@@ -67,10 +67,6 @@ FX_DEVICE int fx_tid()
 {
     return fx_twin_self().tid;
 }
-FX_DEVICE int fx_threads()
-{
-    return fx_twin_self().threads;
-}
 FX_DEVICE int64_t fx_cta()
 {
     return fx_twin_self().cta;

@@ -65,6 +65,11 @@ fx_status fx_dit_prepare(fx_dit *d, fx_tensor t5, fx_tensor pooled, const float 
 
 /* ---- q, k and v ---- */
 
+bool fx_dit_at_once(const fx_dit *d, const fx_dense_pair *pair)
+{
+    return pair->whole.w.n && !fx_exchange_hides(d->exchange);
+}
+
 static fx_status push_parts(fx_dit *d, int segment, unsigned parts, int64_t n, int64_t rows, fx_tensor *out)
 {
     *out = fx_exchange_place(d->exchange, segment, parts);
@@ -75,8 +80,7 @@ static fx_status push_parts(fx_dit *d, int segment, unsigned parts, int64_t n, i
 fx_status fx_dit_push_qkv(fx_dit *d, int segment, const fx_qkv_weights *w, int64_t rows, fx_qkv_rows *out)
 {
     *out = (fx_qkv_rows){.q = fx_none(), .kv = fx_none(), .all = fx_none()};
-    if (w->q_kv.whole.w.n && !fx_exchange_hides(d->exchange))
-        return push_parts(d, segment, FX_Q | FX_K | FX_V, 3, rows, &out->all);
+    if (fx_dit_at_once(d, &w->q_kv)) return push_parts(d, segment, FX_Q | FX_K | FX_V, 3, rows, &out->all);
     FX_TRY(push_parts(d, segment, FX_K | FX_V, 2, rows, &out->kv));
     return push_parts(d, segment, FX_Q, 1, rows, &out->q);
 }

@@ -82,6 +82,8 @@ fx_status fx_single_block(fx_dit *, int block);
 /* h = (1 + scale) * layernorm(x) + shift of a segment's rows x (or FX_ALL), its debt paid first. */
 fx_status fx_dit_norm(fx_dit *, int segment, fx_tensor h, fx_tensor x, fx_tensor shift, fx_tensor scale);
 fx_status fx_dit_settle(fx_dit *);
+/* Are the two computed as one? Not where their weights are apart, or rows are to travel beside one of them. */
+bool fx_dit_at_once(const fx_dit *, const fx_dense_pair *);
 /* Rows of q, k and v of a segment (or FX_ALL): memory for them, [rows, n*C] dtype, attention's own where no other rank wants
  * them; then they are computed from h[rows, C] and put: k and v first, or all at once where nothing would be hidden behind q. */
 typedef struct fx_qkv_rows {

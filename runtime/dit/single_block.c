@@ -8,7 +8,7 @@
 static fx_status mlp(fx_dit *d, const fx_dense_pair *in, fx_tensor h, int part)
 {
     const int64_t C = d->cfg->hidden;
-    if (in->whole.w.n && !fx_exchange_hides(d->exchange)) {
+    if (fx_dit_at_once(d, in)) {
         if (part == 1) return FX_OK;
         return fx_dense_apply(d->be, fx_cols(d->wide, C, d->cfg->mlp), h, &in->whole, FX_ACT_GELU_TANH);
     }

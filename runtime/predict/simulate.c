@@ -147,12 +147,16 @@ static void launch(const simulation *s, stream *t, const fx_job *j)
     t->sum.flop += x.flop;
 }
 
-/* Rows leave for the other ranks' memory; false: there are none. */
-static fx_status set_out(simulation *s, const stream *t, const fx_job *j, double begin, bool *any)
+static bool has_rows(const fx_job *j)
+{
+    return j->exchange >= 0 && j->outs;
+}
+
+/* Rows leave for the other ranks' memory. */
+static fx_status set_out(simulation *s, const stream *t, const fx_job *j, double begin)
 {
     const int class = class_of(s, t);
-    *any = j->exchange >= 0 && j->outs;
-    if (!*any) return FX_OK;
+    if (!has_rows(j)) return FX_OK;
     side *mine = side_of(s, j->exchange, class);
     mine->post = j;
     mine->begun_us = begin;
@@ -165,19 +169,17 @@ static fx_status set_out(simulation *s, const stream *t, const fx_job *j, double
 static fx_status store(simulation *s, stream *t, const fx_job *j)
 {
     const fx_cost x = fx_cost_job(s->c, j);
-    bool any;
     spend(s, t, FX_TIME_LAUNCH, FX_BINDS_LATENCY, j, s->c->m->launch_us + s->c->m->op_us + s->by->start_us);
     const double begin = t->now_us;
     spend(s, t, FX_TIME_ROWS, x.binds, j, x.us > 0 ? x.us - x.fixed_us : 0);
-    FX_TRY(set_out(s, t, j, begin, &any));
-    if (any) t->is = STORES;
+    FX_TRY(set_out(s, t, j, begin));
+    if (has_rows(j)) t->is = STORES;
     return FX_OK;
 }
 
 static fx_status copy(simulation *s, const stream *t, const fx_job *j)
 {
-    bool any;
-    return set_out(s, t, j, t->now_us + s->by->start_us, &any);
+    return set_out(s, t, j, t->now_us + s->by->start_us);
 }
 
 static fx_status post(simulation *s, stream *t, const fx_job *j)

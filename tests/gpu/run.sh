@@ -6,7 +6,8 @@
 # this repository, CUDA's libraries and, for several ranks, MPI. Last line 'N passed, N failed, N skipped'.
 #   tests/gpu/run.sh [NGPUS [BUILD]]               NGPUS: ranks at most (default: all devices); BUILD: default build-gpu
 #   tests/gpu/run.sh --rehearse [NRANKS [BUILD]]   the same commands on CPU ranks, little of each (tests/sh_gpu.sh): proves the script only
-# PARTS="one several" (both): what one device shows, what several do. Logs and pictures go to $OUT (default build/gpu-report). FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out;
+# PARTS="one several" (both): what one device shows, what several do.
+# Logs and pictures go to $OUT (default build/gpu-report). FX_CUDNN_ROOT, FX_NCCL_ROOT: cuDNN and NCCL, also as pip lays them out;
 # FX_CUDA_ARCHS: default this machine's; CMAKE_ARGS: more arguments.
 set -uo pipefail
 export LC_ALL=C
@@ -29,6 +30,13 @@ case ${1:-1} in *[!0-9]* | 0)
     exit 2
     ;;
 esac
+for part in $parts; do
+    case $part in one | several) ;; *)
+        echo "usage: PARTS is of 'one' and 'several', not '$part'"
+        exit 2
+        ;;
+    esac
+done
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # program NAME COMMAND...: adds the closing line of a test program
